@@ -1,0 +1,1 @@
+"""What is computed: cohorts, predictions, statistics, explanations. No Streamlit, no Plotly."""

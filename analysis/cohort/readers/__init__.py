@@ -1,0 +1,1 @@
+"""One file a modality kind: bytes on disk in, arrays out."""

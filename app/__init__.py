@@ -1,0 +1,1 @@
+"""What people see: the fusionlens command and the Streamlit pages."""

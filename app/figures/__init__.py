@@ -1,0 +1,1 @@
+"""Result object in, plotly Figure out; no Streamlit."""

@@ -1,0 +1,1 @@
+"""What is trained: encoders, fusion strategies, losses, checkpoints. Imports nothing above it."""

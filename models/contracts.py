@@ -1,0 +1,238 @@
+"""The contracts that every encoder, fusion strategy, analysis and panel is written against.
+
+Conventions, said once: `event` is true when it happened. A larger risk is worse. Time is in
+days. Attention rows sum to 1. Modalities are addressed by name, never by position. An absent
+modality is marked by `present == False`; its numbers are padding and must not be read.
+
+A volume is a tensor (D, H, W) in HU whose axes grow towards the patient's head (superior),
+front (anterior) and right: the RAS+ axes of NIfTI, transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+class Kind(StrEnum):
+    """What a modality is made of; everything downstream is written for kinds."""
+
+    VOLUME = "volume"
+    VIDEO = "video"
+    SIGNAL = "signal"
+    EVENTS = "events"
+    BAG = "bag"
+    TABLE = "table"
+    TEXT = "text"
+
+
+# ---------------------------------------------------------------- inputs
+
+
+@dataclass(frozen=True)
+class ModalityInput:
+    """One modality of a batch of patients, padded.
+
+    fields: named tensors whose first dimension is the patient. By kind:
+        volume  `volume` (B, 1, D, H, W) float32 HU
+        events  `codes` (B, N) int64, `values` (B, N) float32 (0 where none),
+                `has_value` (B, N) bool, `days_before` (B, N) float32 >= 0 before the index
+                time, `mask` (B, N) bool; oldest event first
+        bag     `features` (B, N, F) float32, `mask` (B, N) bool
+        table   `values` (B, C) float32 (category number for nominal columns), `mask` (B, C) bool
+    present: (B,) bool, false where the patient lacks the modality.
+    """
+
+    kind: Kind
+    fields: Mapping[str, Tensor]
+    present: Tensor
+
+    def to(self, device: torch.device | str) -> ModalityInput:
+        """The same input on another device."""
+        moved = {name: tensor.to(device) for name, tensor in self.fields.items()}
+        return replace(self, fields=moved, present=self.present.to(device))
+
+    def take(self, rows: Tensor) -> ModalityInput:
+        """The patients at `rows` (int64 or bool)."""
+        taken = {name: tensor[rows] for name, tensor in self.fields.items()}
+        return replace(self, fields=taken, present=self.present[rows])
+
+    def __len__(self) -> int:
+        return int(self.present.shape[0])
+
+
+# ---------------------------------------------------------------- layouts
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """Tokens lie on a grid over the volume, last axis (patient's right) fastest.
+
+    shape: tokens along (D, H, W). spacing_mm: centre-to-centre distance of tokens along
+    (D, H, W). The grid is centred on the volume the encoder saw.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    kind: Literal["voxel_grid"] = "voxel_grid"
+
+
+@dataclass(frozen=True)
+class EventPositions:
+    """Token n is event n of the patient's sequence as given to the encoder, oldest first."""
+
+    kind: Literal["event_positions"] = "event_positions"
+
+
+@dataclass(frozen=True)
+class CodeVocabulary:
+    """Token n is the n-th distinct code of the patient; `code_ids` (B, N) are vocabulary ids."""
+
+    code_ids: Tensor
+    kind: Literal["code_vocabulary"] = "code_vocabulary"
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Token n is instance n of the bag."""
+
+    kind: Literal["instances"] = "instances"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Token n is column n of the table."""
+
+    names: tuple[str, ...]
+    kind: Literal["columns"] = "columns"
+
+
+Layout = VoxelGrid | EventPositions | CodeVocabulary | Instances | Columns
+
+
+# ---------------------------------------------------------------- encoded, fused
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder returns for one modality of a batch.
+
+    tokens: (B, N, T) float. mask: (B, N) bool, true where a token is real. pooled: (B, P)
+    float, one summary vector a patient (its width may differ from the tokens').
+    present: (B,) bool. layout maps token n back to the input.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+    present: Tensor
+    layout: Layout
+
+    def to(self, device: torch.device | str) -> Encoded:
+        """The same encoding on another device."""
+        layout = self.layout
+        if isinstance(layout, CodeVocabulary):
+            layout = replace(layout, code_ids=layout.code_ids.to(device))
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            mask=self.mask.to(device),
+            pooled=self.pooled.to(device),
+            present=self.present.to(device),
+            layout=layout,
+        )
+
+    def take(self, rows: Tensor) -> Encoded:
+        """The patients at `rows` (int64 or bool)."""
+        layout = self.layout
+        if isinstance(layout, CodeVocabulary):
+            layout = replace(layout, code_ids=layout.code_ids[rows])
+        return replace(
+            self,
+            tokens=self.tokens[rows],
+            mask=self.mask[rows],
+            pooled=self.pooled[rows],
+            present=self.present[rows],
+            layout=layout,
+        )
+
+    def without(self, rows: Tensor) -> Encoded:
+        """The same encoding with the modality marked absent where `rows` (B,) bool is true."""
+        return replace(
+            self, present=self.present & ~rows, mask=self.mask & ~rows[:, None].expand_as(self.mask)
+        )
+
+    def __len__(self) -> int:
+        return int(self.present.shape[0])
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Who looks at whom. weights: (B, heads, queries, keys), rows sum to 1 over the keys.
+
+    The last key column is the null key when `null_key` is true: where a query looks when no
+    token of the key modality deserves it, and the only key when that modality is absent.
+    Taken after softmax, before dropout.
+    """
+
+    name: str
+    query: str
+    key: str
+    weights: Tensor
+    null_key: bool
+
+
+@dataclass(frozen=True)
+class FusionOutput:
+    """What a fusion strategy says of a batch. What a strategy does not have is empty.
+
+    prediction: (B, K); log-risk (K = 1, higher is worse) for survival, logits for a class task.
+    before, after: {modality: (B, D)} embeddings before and after alignment. fused: (B, D').
+    attention: maps. gates: {name: (B,)} learned weights of modalities.
+    unimodal: {modality: (B, K)} the prediction of a modality's own branch, where there is one.
+    losses: auxiliary training losses (scalars), e.g. InfoNCE.
+    """
+
+    prediction: Tensor
+    before: Mapping[str, Tensor]
+    after: Mapping[str, Tensor]
+    fused: Tensor
+    attention: Sequence[AttentionMap] = ()
+    gates: Mapping[str, Tensor] = field(default_factory=dict)
+    unimodal: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Inputs = Mapping[str, ModalityInput | Encoded]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns one modality's raw tensors into tokens, a summary and their layout.
+
+    kind says what it reads; token_width and pooled_width what it gives.
+    """
+
+    kind: Kind
+    token_width: int
+    pooled_width: int
+
+    def __call__(self, inputs: ModalityInput) -> Encoded:
+        """Encode one modality of a batch."""
+        ...
+
+
+def present_any(encoded: Mapping[str, Encoded]) -> Tensor:
+    """(B,) bool: patients with at least one modality."""
+    flags = [item.present for item in encoded.values()]
+    return torch.stack(flags).any(dim=0)
+
+
+def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Trainable parameters of several modules, in order."""
+    return [p for m in modules for p in m.parameters() if p.requires_grad]

@@ -1,0 +1,1 @@
+"""One file a modality kind: raw tensors in, Encoded out."""
