@@ -1,1 +1,9 @@
-"""One file a modality kind: raw tensors in, Encoded out."""
+"""One file a modality kind; importing this package registers all encoders."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

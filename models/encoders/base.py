@@ -1,0 +1,72 @@
+"""What every encoder shares: a pydantic config, a registry name, and a hash of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from typing import ClassVar, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from models.contracts import Encoded, Kind, ModalityInput
+from models.registry import Registry
+
+
+class EncoderConfig(BaseModel):
+    """Facts of an encoder that are needed to rebuild it before its weights are loaded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModalityEncoder(nn.Module, ABC):
+    """Turns one modality's raw tensors into tokens, a summary and their layout.
+
+    A subclass sets `kind` and `Config`, and in its constructor `token_width` and
+    `pooled_width`. `fit` may take statistics (means, scales) from the training patients.
+    """
+
+    kind: ClassVar[Kind]
+    Config: ClassVar[type[EncoderConfig]] = EncoderConfig
+    token_width: int
+    pooled_width: int
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, inputs: ModalityInput) -> Encoded:
+        """Encode one modality of a batch of patients."""
+
+    def fit(self, inputs: ModalityInput) -> None:
+        """Take statistics from the training patients; nothing by default."""
+
+    def __call__(self, inputs: ModalityInput) -> Encoded:
+        """Encode one modality of a batch; refuses a modality of another kind."""
+        if inputs.kind is not self.kind:
+            raise ValueError(
+                f"{type(self).__name__} reads a modality of kind '{self.kind}', "
+                f"not '{inputs.kind}'."
+            )
+        return cast(Encoded, super().__call__(inputs))
+
+
+ENCODERS: Registry[ModalityEncoder] = Registry("encoder")
+
+
+def build_encoder(name: str, config: dict[str, object]) -> ModalityEncoder:
+    """An encoder with fresh weights from its registered name and config."""
+    cls = ENCODERS.get(name)
+    return cls(cls.Config.model_validate(config))
+
+
+def weights_hash(state: dict[str, Tensor]) -> str:
+    """16 hex digits over names, shapes, types and bytes of a state dict, order-free."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().to("cpu").contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()[:16]

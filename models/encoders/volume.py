@@ -1,0 +1,145 @@
+"""CT: a MONAI residual network that gives a grid of tokens, pretrained on radiology targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets.resnet import ResNet, ResNetBlock
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.contracts import Encoded, Kind, ModalityInput, VoxelGrid
+from models.encoders.base import ENCODERS, EncoderConfig, ModalityEncoder
+
+RADIOLOGY_TARGETS = ("embolus_present", "clot_burden", "rv_lv_ratio", "calcium_present", "calcium")
+LESIONS = ("embolus", "calcium")
+
+
+class CTResNetConfig(EncoderConfig):
+    """Input grid in (D, H, W) and the network's widths. hu_window: (low, high) mapped to 0..1."""
+
+    shape: tuple[int, int, int] = (48, 96, 96)
+    spacing_mm: tuple[float, float, float] = (5.5, 3.6, 3.6)
+    hu_window: tuple[float, float] = (-1000.0, 400.0)
+    stage_widths: tuple[int, int, int, int] = (16, 32, 48, 64)
+    token_width: int = Field(default=48, gt=0)
+    token_grid: tuple[int, int, int] = (6, 6, 6)
+
+
+@ENCODERS.register("ct_resnet")
+class CTResNet(ModalityEncoder):
+    """ResNet-10 (MONAI) whose two deepest stages meet in one token grid.
+
+    tokens (B, 216, token_width), pooled (B, 2 token_width): mean and maximum over tokens, since
+    a diffuse sign lives in the mean and a focal one in the maximum. The pretraining heads stay
+    with the encoder: `radiology` reads the targets from pooled, `lesions` says where (half the
+    input's resolution), so what the frozen network knows can be inspected later.
+    """
+
+    kind = Kind.VOLUME
+    Config = CTResNetConfig
+
+    def __init__(self, config: CTResNetConfig) -> None:
+        super().__init__(config)
+        self.config: CTResNetConfig = config
+        widths = list(config.stage_widths)
+        self.backbone = ResNet(
+            ResNetBlock,
+            [1, 1, 1, 1],
+            widths,
+            spatial_dims=3,
+            n_input_channels=1,
+            conv1_t_size=3,
+            conv1_t_stride=2,
+            no_max_pool=True,
+            feed_forward=False,
+            norm=("instance", {"affine": True}),
+        )
+        width = config.token_width
+        self.lateral3 = nn.Conv3d(widths[2], width, 1)
+        self.lateral4 = nn.Conv3d(widths[3], width, 1)
+        self.merge = nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.ReLU())
+        self.fine = nn.Conv3d(width, widths[0], 1)
+        self.middle = nn.Conv3d(widths[1], widths[0], 1)
+        self.lesions = nn.Sequential(
+            nn.Conv3d(widths[0], widths[0], 3, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(widths[0], len(LESIONS), 1),
+        )
+        self.radiology = nn.Linear(2 * width, len(RADIOLOGY_TARGETS))
+        self.token_width = width
+        self.pooled_width = 2 * width
+
+    def normalise(self, volume: Tensor) -> Tensor:
+        """HU to the network's scale: the window's ends map to 0 and 1, clipped at 0 and 1.4."""
+        low, high = self.config.hu_window
+        return ((volume - low) / (high - low)).clamp(0.0, 1.4)
+
+    def stages(self, volume: Tensor) -> list[Tensor]:
+        """Feature maps of the four stages for a volume (B, 1, D, H, W) in HU."""
+        net = self.backbone
+        x = net.act(net.bn1(net.conv1(self.normalise(volume))))
+        maps = []
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def grid_features(self, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(B, T, stage-3 grid) merged features and the token grid (B, T, *token_grid)."""
+        deep = self.lateral4(stages[3])
+        merged = self.lateral3(stages[2]) + F.interpolate(deep, size=stages[2].shape[2:])
+        merged = self.merge(merged)
+        # A pool that keeps the peak: a 5 mm clot must not be averaged away in a 58 mm cell.
+        # The kernel is the exact ratio; adaptive pooling is 20 times slower on the CPU.
+        ratio = [
+            have // want
+            for have, want in zip(merged.shape[2:], self.config.token_grid, strict=True)
+        ]
+        return merged, F.max_pool3d(merged, ratio, ratio)
+
+    def forward(self, inputs: ModalityInput) -> Encoded:
+        """Tokens on a grid, last axis fastest."""
+        volume = inputs.fields["volume"]
+        if tuple(volume.shape[2:]) != self.config.shape:
+            raise ValueError(
+                f"the CT encoder reads volumes of {self.config.shape} voxels at "
+                f"{self.config.spacing_mm} mm, got {tuple(volume.shape[2:])}; read them with its "
+                "own shape and spacing."
+            )
+        _, grid = self.grid_features(self.stages(volume))
+        tokens = grid.flatten(2).transpose(1, 2)
+        pooled = torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=1)
+        keep = inputs.present[:, None]
+        extent = [n * mm for n, mm in zip(self.config.shape, self.config.spacing_mm, strict=True)]
+        spacing = [mm / n for mm, n in zip(extent, self.config.token_grid, strict=True)]
+        return Encoded(
+            tokens=tokens * keep[..., None],
+            mask=keep.expand(-1, tokens.shape[1]),
+            pooled=pooled * keep,
+            present=inputs.present,
+            layout=VoxelGrid(
+                self.config.token_grid, cast(tuple[float, float, float], tuple(spacing))
+            ),
+        )
+
+    def read_radiology(self, volume: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """What the pretrained network says of a volume (B, 1, D, H, W) in HU.
+
+        Returns ({target: (B,) logit or value on the training scale}, lesion logits
+        (B, 2, D/2, H/2, W/2) for embolus and calcium).
+        """
+        stages = self.stages(volume)
+        merged, grid = self.grid_features(stages)
+        tokens = grid.flatten(2)
+        readout = self.radiology(torch.cat([tokens.mean(dim=2), tokens.amax(dim=2)], dim=1))
+        size = stages[0].shape[2:]
+        where = stages[0] + F.interpolate(self.middle(stages[1]), size=size)
+        where = where + F.interpolate(self.fine(merged), size=size)
+        readings: Mapping[str, Tensor] = {
+            name: readout[:, i] for i, name in enumerate(RADIOLOGY_TARGETS)
+        }
+        return dict(readings), self.lesions(where)

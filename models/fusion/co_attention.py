@@ -1,0 +1,142 @@
+"""Co-attention: one shared affinity between two modalities, read in one direction or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.contracts import AttentionMap
+from models.fusion.attention import FeedForward
+from models.fusion.base import (
+    STRATEGIES,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+    with_null_key,
+)
+from models.fusion.base import StreamWidths as Widths
+from models.pooling import GatedAttentionPool, masked_softmax
+
+
+class CoAttentionConfig(FusionConfig):
+    """guide: the guiding modality, or 'both' for all directions."""
+
+    guide: str = Field(default="both")
+
+
+class Affinity(nn.Module):
+    """A (B, heads, N_a, N_b) affinity between two modalities' tokens, scaled bilinear."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} must be a multiple of heads {heads}")
+        self.heads = heads
+        self.a = nn.Linear(width, width)
+        self.b = nn.Linear(width, width)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """A (B, N, D), b (B, M, D) -> (B, heads, N, M)."""
+        q = self.a(a).view(a.shape[0], a.shape[1], self.heads, -1).transpose(1, 2)
+        k = self.b(b).view(b.shape[0], b.shape[1], self.heads, -1).transpose(1, 2)
+        scores: Tensor = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        return scores
+
+
+@STRATEGIES.register("co_attention")
+class CoAttentionFusion(FusionStrategy):
+    """Guided co-attention (Lu et al. 2016; MCAT, Chen et al. 2021; Zhang et al. 2026).
+
+    For every pair of modalities one affinity matrix is computed. The guide's tokens gather the
+    other modality's tokens by a softmax over its columns ('image-guided': CT regions gather
+    events; 'EHR-guided': events gather CT regions); 'both' reads the same affinity along both
+    axes. The gathered and the guiding stream each pass a feed-forward layer and a
+    gated-attention pool, and are read together. An absent modality leaves only its null token.
+    """
+
+    title = "Co-attention"
+    Config = CoAttentionConfig
+
+    def __init__(
+        self, streams: Mapping[str, Widths], outputs: int, config: CoAttentionConfig
+    ) -> None:
+        super().__init__(streams, outputs, config)
+        names = self.modalities
+        if config.guide != "both" and config.guide not in names:
+            raise ValueError(
+                f"guide '{config.guide}' is neither 'both' nor one of {', '.join(names)}."
+            )
+        width = config.width
+        self.directions = tuple(
+            (guide, other)
+            for a, b in combinations(names, 2)
+            for guide, other in ((a, b), (b, a))
+            if config.guide in ("both", guide)
+        )
+        used = {frozenset(direction) for direction in self.directions}
+        self.affinity = nn.ModuleDict(
+            {
+                f"{a}|{b}": Affinity(width, config.heads)
+                for a, b in combinations(names, 2)
+                if frozenset((a, b)) in used
+            }
+        )
+        keys = [f"{guide}>{other}" for guide, other in self.directions]
+        self.value = nn.ModuleDict({key: nn.Linear(width, width) for key in keys})
+        self.gathered_feed = nn.ModuleDict(
+            {key: FeedForward(width, config.dropout) for key in keys}
+        )
+        self.gathered_pool = nn.ModuleDict(
+            {key: GatedAttentionPool(width, width // 2) for key in keys}
+        )
+        self.null = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(width) * 0.1) for name in names}
+        )
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.head = Head((len(keys) + len(names)) * width, width, outputs, config.dropout)
+
+    def _gather(
+        self, guide: str, other: str, streams: Mapping[str, Stream]
+    ) -> tuple[Tensor, Tensor]:
+        """The other modality as the guide's tokens see it, (B, N, D), and the weights."""
+        a, b = (guide, other) if f"{guide}|{other}" in self.affinity else (other, guide)
+        scores = self.affinity[f"{a}|{b}"](streams[a].tokens, streams[b].tokens)
+        if a != guide:
+            scores = scores.transpose(-1, -2)
+        weights = masked_softmax(scores, streams[other].mask[:, None, None, :].expand_as(scores))
+        values = self.value[f"{guide}>{other}"](streams[other].tokens)
+        values = values.view(values.shape[0], values.shape[1], self.heads, -1).transpose(1, 2)
+        mixed = F.dropout(weights, self.dropout, self.training) @ values
+        rows, length, width = streams[guide].tokens.shape
+        return mixed.transpose(1, 2).reshape(rows, length, width), weights
+
+    def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
+        """Gathered streams beside the modalities' own summaries."""
+        padded = {name: with_null_key(s, self.null[name]) for name, s in streams.items()}
+        maps, parts = [], []
+        after = {name: [stream.summary] for name, stream in streams.items()}
+        for guide, other in self.directions:
+            key = f"{guide}>{other}"
+            gathered, weights = self._gather(guide, other, padded)
+            gathered = self.gathered_feed[key](gathered)
+            pooled, _ = self.gathered_pool[key](gathered, padded[guide].mask)
+            parts.append(pooled)
+            after[other].append(pooled)
+            # The guide's own null token asks too, but is no place in the input.
+            maps.append(AttentionMap(f"{guide} to {other}", guide, other, weights[:, :, :-1], True))
+        parts += [stream.summary for stream in streams.values()]
+        fused = torch.cat(parts, dim=1)
+        return Combined(
+            prediction=self.head(fused),
+            after={name: torch.stack(zs).mean(dim=0) for name, zs in after.items()},
+            fused=fused,
+            attention=tuple(maps),
+        )
