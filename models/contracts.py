@@ -161,6 +161,14 @@ class Encoded:
             layout=layout,
         )
 
+    def at_stored_precision(self) -> Encoded:
+        """Tokens and summary rounded to half precision, as frozen features are stored.
+
+        A frozen encoder's output is always rounded, so that a prediction from stored features
+        and one from the raw scan are the same number.
+        """
+        return replace(self, tokens=self.tokens.half().float(), pooled=self.pooled.half().float())
+
     def without(self, rows: Tensor) -> Encoded:
         """The same encoding with the modality marked absent where `rows` (B,) bool is true."""
         return replace(

@@ -77,6 +77,8 @@ class FusionModel(nn.Module):
                 quiet = name in self.frozen and self.training
                 with torch.no_grad() if quiet else nullcontext():
                     item = self.encoder(name)(item)
+                if name in self.frozen:
+                    item = item.at_stored_precision()
             encoded[name] = item
         return encoded
 

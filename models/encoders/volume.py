@@ -65,7 +65,7 @@ class CTResNet(ModalityEncoder):
         self.fine = nn.Conv3d(width, widths[0], 1)
         self.middle = nn.Conv3d(widths[1], widths[0], 1)
         self.lesions = nn.Sequential(
-            nn.Conv3d(widths[0], widths[0], 3, padding=1),
+            nn.Conv3d(widths[0], widths[0], 1),
             nn.ReLU(),
             nn.Conv3d(widths[0], len(LESIONS), 1),
         )

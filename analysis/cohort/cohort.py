@@ -1,0 +1,268 @@
+"""An opened cohort folder: who is in it, what happened to them, and which modalities they have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.cohort.readers.bag import Bag, read_bag
+from analysis.cohort.readers.events import STATIC, Code, EventTable, read_codes, read_events
+from analysis.cohort.readers.frame import read_frame
+from analysis.cohort.readers.index import feature_subjects, read_imaging, read_subjects
+from analysis.cohort.readers.table import Table, read_table
+from analysis.cohort.schema import (
+    COHORT_FILE,
+    OUTCOMES_FILE,
+    SUBJECTS_FILE,
+    CohortError,
+    CohortSpec,
+    ModalitySpec,
+    Split,
+    fingerprint,
+    read_spec,
+)
+from models.contracts import Kind
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What happened to some subjects, in the order asked for.
+
+    subject_ids: (N,) int64. Survival: time_days (N,) float64 and event (N,) bool, true when it
+    happened. Classification: label (N,) int64. without: subjects asked for who have no outcome
+    for this task and were left out.
+    """
+
+    task: str
+    subject_ids: npt.NDArray[np.int64]
+    time_days: npt.NDArray[np.float64] | None
+    event: npt.NDArray[np.bool_] | None
+    label: npt.NDArray[np.int64] | None
+    without: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.subject_ids)
+
+
+class Cohort:
+    """A cohort folder, opened. Files of modalities are read once, when first needed."""
+
+    def __init__(self, folder: Path, spec: CohortSpec, subjects: pd.DataFrame) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.subjects = subjects
+        """Indexed by subject_id (int64, ascending): split, site, age_years, sex, index_time
+        (datetime64[us]), source_id and further columns; absent optional ones are all missing."""
+        self._events: dict[str, EventTable] = {}
+        self._tables: dict[str, Table] = {}
+        self._bags: dict[str, Bag] = {}
+        self._volumes: dict[str, Mapping[int, Path]] = {}
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Cohort:
+        """Open a folder. Raises CohortError naming the file, the field and the remedy."""
+        folder = Path(folder)
+        spec = read_spec(folder)
+        for name in (SUBJECTS_FILE, OUTCOMES_FILE):
+            if not (folder / name).is_file():
+                raise CohortError(f"{folder / name}: there is no such file; the cohort needs it.")
+        return cls(folder, spec, read_subjects(folder))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits naming what the cohort states (spec, subjects, outcomes)."""
+        return fingerprint(self.folder)
+
+    # ------------------------------------------------------------ subjects and outcomes
+
+    def subject_ids(
+        self, split: Split | str | None = None, task: str | None = None
+    ) -> npt.NDArray[np.int64]:
+        """(N,) int64, ascending: subjects of a split (None: all) with an outcome for `task`."""
+        ids = self.subjects.index.to_numpy(np.int64)
+        if split is not None:
+            if str(split) not in set(Split):
+                raise CohortError(f"there is no split '{split}'; choose one of {', '.join(Split)}.")
+            ids = ids[(self.subjects["split"] == str(split)).to_numpy()]
+        return ids if task is None else self.outcomes(task, ids).subject_ids
+
+    def outcomes(self, task: str, subject_ids: Sequence[int] | npt.ArrayLike) -> Outcomes:
+        """Outcomes of `subject_ids`, in that order; those without one are said in `without`.
+
+        Raises CohortError on an unknown task or an outcome that is not complete.
+        """
+        spec = self.spec.task(task)
+        asked = np.asarray(subject_ids, np.int64).reshape(-1)
+        table = self._outcome_table
+        rows = table[table["task"] == task].set_index("subject_id")
+        where = f"{self.folder / OUTCOMES_FILE}: task '{task}'"
+        if rows.index.has_duplicates:
+            twice = rows.index[rows.index.duplicated()][0]
+            raise CohortError(f"{where}: subject {twice} has two outcomes; keep one.")
+        known = np.isin(asked, rows.index.to_numpy(np.int64))
+        kept, without = asked[known], tuple(int(i) for i in asked[~known])
+        rows = rows.loc[kept]
+        needed = ("time_days", "event") if spec.kind == "survival" else ("label",)
+        for name in needed:
+            if name not in rows or rows[name].isna().any():
+                raise CohortError(f"{where}: column '{name}' is missing or has gaps; fill it.")
+        if spec.kind == "classification":
+            return Outcomes(task, kept, None, None, rows["label"].to_numpy(np.int64), without)
+        time, event = rows["time_days"].to_numpy(np.float64), rows["event"].to_numpy(np.float64)
+        if not np.isfinite(time).all() or (time < 0).any():
+            raise CohortError(
+                f"{where}: a time is negative or infinite; run 'fusionlens check' to see which."
+            )
+        if not np.isin(event, (0, 1)).all():
+            raise CohortError(f"{where}: event must be 0 or 1; run 'fusionlens check'.")
+        return Outcomes(task, kept, time, event.astype(bool), None, without)
+
+    @cached_property
+    def _outcome_table(self) -> pd.DataFrame:
+        return read_frame(self.folder / OUTCOMES_FILE, ("subject_id", "task"))
+
+    @cached_property
+    def folds(self) -> pd.Series[int] | None:
+        """Fold number (int64) by subject_id, or None where the cohort states no folds."""
+        if self.spec.folds is None:
+            return None
+        path = self.folder / self.spec.folds
+        frame = read_frame(path, ("subject_id", "fold"))
+        if frame["subject_id"].duplicated().any() or frame["fold"].isna().any():
+            raise CohortError(f"{path}: every subject needs exactly one fold; mend the file.")
+        series: pd.Series[int] = frame.set_index("subject_id")["fold"].astype("int64")
+        return series.sort_index()
+
+    # ------------------------------------------------------------ modalities
+
+    def modality(self, name: str, *kinds: Kind) -> ModalitySpec:
+        """The spec of a modality. Raises CohortError when unknown or of another kind."""
+        if name not in self.spec.modalities:
+            raise CohortError(
+                f"{COHORT_FILE}: there is no modality '{name}'; choose one of "
+                f"{', '.join(self.spec.modalities)}."
+            )
+        spec = self.spec.modalities[name]
+        if kinds and spec.kind not in kinds:
+            raise CohortError(
+                f"{COHORT_FILE}: modality '{name}' is {spec.kind}, not {' or '.join(kinds)}."
+            )
+        return spec
+
+    def path(self, name: str) -> Path:
+        """Where a modality lies: the file or folder that its spec names."""
+        return self.folder / self.modality(name).path
+
+    def events(self, name: str) -> EventTable:
+        """All events of an events modality, also those after the index time."""
+        self.modality(name, Kind.EVENTS)
+        if name not in self._events:
+            self._events[name] = read_events(self.path(name))
+        return self._events[name]
+
+    def table(self, name: str) -> Table:
+        """A table modality."""
+        spec = self.modality(name, Kind.TABLE)
+        if name not in self._tables:
+            self._tables[name] = read_table(self.path(name), spec.columns)
+        return self._tables[name]
+
+    def bag(self, name: str) -> Bag:
+        """A bag modality."""
+        spec = self.modality(name, Kind.BAG)
+        if name not in self._bags:
+            self._bags[name] = read_bag(self.path(name), spec.feature_width or 0)
+        return self._bags[name]
+
+    def volumes(self, name: str) -> Mapping[int, Path]:
+        """File or DICOM folder by subject: the last one acquired by the end of the index day.
+
+        Without acquisition times the first path in alphabetical order counts. Files are not
+        opened here. Raises CohortError when the index or a path in it is not valid.
+        """
+        self.modality(name, Kind.VOLUME, Kind.VIDEO)
+        if name not in self._volumes:
+            self._volumes[name] = self._read_index(name)
+        return self._volumes[name]
+
+    def _read_index(self, name: str) -> Mapping[int, Path]:
+        index = read_imaging(self.path(name))
+        rows = index[index["modality"] == name].sort_values("path", ascending=False)
+        last = rows["subject_id"].map(self.subjects["index_time"].dt.normalize())
+        late = rows["acquired"].notna() & last.notna() & (rows["acquired"].dt.normalize() > last)
+        rows = rows[~late].sort_values("acquired", kind="stable", na_position="first")
+        home = self.folder.resolve()
+        found: dict[int, Path] = {}
+        for subject, path in zip(rows["subject_id"], rows["path"], strict=True):
+            whole = self.folder / str(path)
+            if Path(str(path)).is_absolute() or not whole.resolve().is_relative_to(home):
+                raise CohortError(
+                    f"{self.path(name)}: path '{path}' leaves the cohort folder; make it relative."
+                )
+            found[int(subject)] = whole
+        return found
+
+    @cached_property
+    def codes(self) -> Mapping[str, Code]:
+        """Code to description and parents, of all events modalities."""
+        merged: dict[str, Code] = {}
+        for name, spec in self.spec.modalities.items():
+            if spec.kind is Kind.EVENTS:
+                merged.update(read_codes(self.path(name)))
+        return merged
+
+    def usable_events(self, name: str) -> npt.NDArray[np.bool_]:
+        """(E,) bool by row of `events(name)`: static, or not after the subject's index time."""
+        table = self.events(name)
+        index_us = self.index_time_us(table.subject_ids)
+        limit = np.repeat(index_us, np.diff(table.starts))
+        before = (limit != STATIC) & (table.time_us <= limit)
+        return np.asarray(before | (table.time_us == STATIC), bool)
+
+    def index_time_us(self, subject_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """(N,) int64 microseconds since 1970 of time zero; STATIC where the subject has none."""
+        times = self.subjects["index_time"].reindex(np.asarray(subject_ids, np.int64))
+        return times.to_numpy("datetime64[us]").astype(np.int64)
+
+    def having(self, name: str) -> npt.NDArray[np.int64]:
+        """(N,) int64: subjects whose own data of a modality can be read (cached features aside).
+
+        Events count when one is usable at the index time; a table row when a value is there.
+        """
+        spec = self.modality(name)
+        ids: npt.NDArray[np.int64]
+        if spec.kind is Kind.EVENTS:
+            events = self.events(name)
+            ids = np.unique(events.row_subjects()[self.usable_events(name)])
+        elif spec.kind is Kind.TABLE:
+            table = self.table(name)
+            ids = table.subject_ids[table.mask.any(axis=1)]
+        elif spec.kind is Kind.BAG:
+            ids = self.bag(name).subject_ids
+        elif spec.kind in (Kind.VOLUME, Kind.VIDEO):
+            there = [s for s, path in self.volumes(name).items() if path.exists()]
+            ids = np.asarray(there, np.int64)
+        else:
+            ids = np.empty(0, np.int64)
+        return np.intersect1d(ids, self.subjects.index.to_numpy(np.int64))
+
+    def having_features(self, name: str) -> npt.NDArray[np.int64]:
+        """(N,) int64: subjects with outputs of a frozen encoder in features/NAME/."""
+        self.modality(name)
+        files = sorted((self.folder / "features" / name).glob("*.safetensors"))
+        found = np.concatenate([np.empty(0, np.int64), *map(feature_subjects, files)])
+        return np.intersect1d(found, self.subjects.index.to_numpy(np.int64))
+
+    def availability(self) -> pd.DataFrame:
+        """Subject x modality, bool: own data or a cached feature are there. No volume is opened."""
+        columns = {}
+        for name in self.spec.modalities:
+            ids = np.union1d(self.having(name), self.having_features(name))
+            columns[name] = self.subjects.index.isin(ids)
+        return pd.DataFrame(columns, index=self.subjects.index)

@@ -1,0 +1,155 @@
+"""A DICOM CT series in a folder, as one volume in HU.
+
+Only the series with most slices is read. Files are told by their content, not their name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from analysis.cohort.schema import CohortError
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_WANTED = (
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+)
+Affine = npt.NDArray[np.float64]
+
+
+def series_geometry(folder: Path) -> tuple[tuple[int, int, int], Affine]:
+    """Shape (columns, rows, slices) and RAS affine, from headers only."""
+    headers, affine = _series(folder)
+    first = headers[0][1]
+    return (int(first.Columns), int(first.Rows), len(headers)), affine
+
+
+def read_series(folder: Path) -> tuple[npt.NDArray[np.float32], Affine]:
+    """HU (columns, rows, slices) float32 and the affine (4, 4) of those indices to RAS mm.
+
+    Raises CohortError when the folder holds no CT series, a slice is missing, spacing is uneven
+    or undefined, or pixels cannot be decoded.
+    """
+    headers, affine = _series(folder)
+    first = headers[0][1]
+    volume = np.empty((len(headers), int(first.Rows), int(first.Columns)), np.float32)
+    for at, (path, _) in enumerate(headers):
+        try:
+            full = pydicom.dcmread(path)
+            slope = float(full.get("RescaleSlope", 1) or 1)
+            intercept = float(full.get("RescaleIntercept", 0) or 0)
+            volume[at] = full.pixel_array.astype(np.float32) * slope + intercept
+        except Exception as error:  # decoders raise whatever they like on a damaged file
+            raise CohortError(
+                f"{path}: the pixels cannot be decoded, perhaps truncated "
+                f"({' '.join(str(error).split())[:120]}); copy the file again."
+            ) from error
+    return volume.transpose(2, 1, 0), affine
+
+
+def _series(folder: Path) -> tuple[list[tuple[Path, pydicom.Dataset]], Affine]:
+    """Headers of the largest series sorted along its normal, and the RAS affine."""
+    series: dict[str, list[tuple[Path, pydicom.Dataset]]] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_WANTED))
+        except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError):
+            continue
+        if "SeriesInstanceUID" in header and "Rows" in header:
+            series.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
+    if not series:
+        raise CohortError(f"{folder}: the folder holds no DICOM slices; put a CT series there.")
+    chosen = max(sorted(series), key=lambda uid: len(series[uid]))
+    headers = series[chosen]
+    try:
+        return _placed(folder, headers)
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, CohortError):
+            raise
+        raise CohortError(
+            f"{folder}: a slice lacks position, orientation or spacing "
+            f"({' '.join(str(error).split())[:120]}); export the series with full headers."
+        ) from error
+
+
+def _placed(
+    folder: Path, headers: list[tuple[Path, pydicom.Dataset]]
+) -> tuple[list[tuple[Path, pydicom.Dataset]], Affine]:
+    first_path, first = headers[0]
+    if first.get("Modality", "CT") != "CT":
+        raise CohortError(f"{folder}: the series is {first.Modality}, not CT; give a CT series.")
+    if int(first.get("NumberOfFrames", 1) or 1) > 1:
+        raise CohortError(f"{first_path}: holds several frames in one file; export single slices.")
+    spacing = np.asarray(first.PixelSpacing, np.float64)
+    turn = np.asarray(first.ImageOrientationPatient, np.float64).reshape(2, 3)
+    for path, header in headers:
+        same = (
+            np.allclose(np.asarray(header.PixelSpacing, float), spacing, rtol=1e-3)
+            and np.allclose(
+                np.asarray(header.ImageOrientationPatient, float).reshape(2, 3), turn, atol=1e-3
+            )
+            and (header.Rows, header.Columns) == (first.Rows, first.Columns)
+        )
+        if not same:
+            raise CohortError(
+                f"{path}: differs from its series in size, spacing or orientation; remove it, "
+                "it may be a localizer."
+            )
+    normal = np.cross(turn[0], turn[1])
+    places = np.asarray([h.ImagePositionPatient for _, h in headers], np.float64)
+    along = places @ normal
+    order = np.argsort(along, kind="stable")
+    headers = [headers[i] for i in order]
+    step = _slice_step(folder, places[order], along[order], normal, headers[0][1])
+    affine = np.eye(4)
+    affine[:3, 0] = turn[0] * spacing[1]
+    affine[:3, 1] = turn[1] * spacing[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = places[order[0]]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise CohortError(f"{folder}: the voxel spacing is zero or undefined; export it again.")
+    return headers, _LPS_TO_RAS @ affine
+
+
+def _slice_step(
+    folder: Path,
+    places: Affine,
+    along: Affine,
+    normal: Affine,
+    first: pydicom.Dataset,
+) -> Affine:
+    """The vector from one slice to the next (a tilted gantry shifts within the plane too)."""
+    if len(along) == 1:
+        return normal * float(first.SliceThickness)
+    gaps = np.diff(along)
+    usual = float(np.median(gaps))
+    if (gaps < 1e-3).any():
+        at = float(along[int(np.argmin(gaps))])
+        raise CohortError(
+            f"{folder}: two slices lie at the same position ({at:.1f} mm); keep one of them."
+        )
+    worst = int(np.argmax(np.abs(gaps - usual)))
+    if abs(gaps[worst] - usual) > max(0.05 * usual, 0.02):
+        where = f"between {along[worst]:.1f} and {along[worst + 1]:.1f} mm along the scan"
+        if gaps[worst] > 1.5 * usual:
+            raise CohortError(
+                f"{folder}: {max(1, round(gaps[worst] / usual) - 1)} slice(s) missing {where} "
+                f"(usual distance {usual:.2f} mm); copy the whole series."
+            )
+        raise CohortError(
+            f"{folder}: slices are unevenly spaced, {gaps[worst]:.2f} mm {where} but "
+            f"{usual:.2f} mm elsewhere; give an evenly spaced series."
+        )
+    return np.asarray((places[-1] - places[0]) / (len(along) - 1))

@@ -1,0 +1,94 @@
+"""Reads one parquet or CSV file of a cohort; whatever is wrong with it becomes one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from analysis.cohort.schema import CohortError
+
+
+def read_arrow(
+    path: Path, required: Sequence[str] = (), optional: Sequence[str] | None = None
+) -> pa.Table:
+    """The table in a .parquet or .csv file.
+
+    required: columns that must be there. optional: further columns to read where present (None
+    reads all). Raises CohortError when the file is missing, empty, truncated, of another type,
+    or lacks a required column.
+    """
+    if not path.is_file():
+        raise CohortError(f"{path}: there is no such file; put it there or correct the path.")
+    if path.stat().st_size == 0:
+        raise CohortError(f"{path}: the file is empty; write it again.")
+    suffix = path.suffix.lower()
+    if suffix not in (".parquet", ".csv"):
+        raise CohortError(f"{path}: '{suffix}' is not a table format; use .parquet or .csv.")
+    try:
+        if suffix == ".csv":
+            convert = pacsv.ConvertOptions(strings_can_be_null=True)
+            table = pacsv.read_csv(path, convert_options=convert)
+            names = table.column_names
+        else:
+            file = pq.ParquetFile(path)
+            names = file.schema_arrow.names
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CohortError(_unreadable(path, error)) from error
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise CohortError(
+            f"{path}: column '{missing[0]}' is missing (found: {', '.join(names[:12])}); "
+            "add or rename it."
+        )
+    wanted = names
+    if optional is not None:
+        wanted = [name for name in names if name in {*required, *optional}]
+    try:
+        return table.select(wanted) if suffix == ".csv" else file.read(columns=wanted)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise CohortError(_unreadable(path, error)) from error
+
+
+def read_frame(
+    path: Path, required: Sequence[str] = (), optional: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """As `read_arrow`, as a pandas frame; `subject_id` comes as int64 without nulls."""
+    table = read_arrow(path, required, optional)
+    if "subject_id" in table.column_names:
+        ids = integers(table, "subject_id", path)
+        at = table.column_names.index("subject_id")
+        table = table.set_column(at, "subject_id", pa.array(ids))
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    return frame
+
+
+def integers(table: pa.Table, name: str, path: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A column as int64 (rows,). Raises CohortError on nulls or other types."""
+    column = table.column(name)
+    if column.null_count:
+        raise CohortError(
+            f"{path}: column '{name}' is empty in {column.null_count} rows; fill or remove them."
+        )
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise CohortError(
+            f"{path}: column '{name}' holds {column.type}, not whole numbers; use int64."
+        )
+    try:
+        whole = pc.cast(column, pa.int64())
+    except pa.ArrowException as error:
+        raise CohortError(
+            f"{path}: column '{name}' does not fit int64 ({error}); mend it."
+        ) from error
+    return np.asarray(whole.to_numpy(), np.int64)
+
+
+def _unreadable(path: Path, error: BaseException) -> str:
+    reason = " ".join(str(error).split())[:160]
+    return f"{path}: not readable, perhaps truncated or of another type ({reason}); write it again."

@@ -1,0 +1,178 @@
+"""What a run says of a cohort's patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from analysis.cohort.cohort import Cohort
+from analysis.cohort.dataset import CohortDataset, all_inputs
+from analysis.cohort.readings import reading_for
+from analysis.cohort.schema import CohortError
+from analysis.features import Ids, Progress, ensure_features, read_features
+from analysis.store import ResultStore
+from models.checkpoint import Run
+from models.contracts import Encoded, FusionOutput, Inputs, ModalityInput
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one run for some patients of one cohort.
+
+    subject_ids (n,). values (n, K): log-risk (K = 1, higher is worse) or logits. present:
+    {modality: (n,) bool}. before, after: {modality: (n, D)} embeddings around alignment, fused
+    (n, D'). A patient without any of the run's modalities has the prediction that the run
+    gives when it knows nothing; `known` (n,) bool is false there.
+    """
+
+    run: str
+    run_hash: str
+    cohort: str
+    subject_ids: Ids
+    values: Floats
+    present: Mapping[str, npt.NDArray[np.bool_]]
+    before: Mapping[str, npt.NDArray[np.float32]]
+    after: Mapping[str, npt.NDArray[np.float32]]
+    fused: npt.NDArray[np.float32]
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(n,) patients with at least one of the run's modalities."""
+        return np.asarray(np.stack(list(self.present.values())).any(axis=0), bool)
+
+    @property
+    def risk(self) -> Floats:
+        """(n,) log-risk. Raises ValueError for a classification run."""
+        if self.values.shape[1] != 1:
+            raise ValueError(f"run '{self.run}' predicts classes, not a risk.")
+        return self.values[:, 0]
+
+
+def run_inputs(
+    run: Run, cohort: Cohort, subject_ids: npt.ArrayLike, progress: Progress | None = None
+) -> Inputs:
+    """What the run's model reads of these patients: stored features where an encoder is frozen.
+
+    Raises CohortError when the cohort lacks one of the run's modalities altogether or has it as
+    another kind.
+    """
+    ids = np.asarray(subject_ids, np.int64)
+    inputs: dict[str, ModalityInput | Encoded] = {}
+    raw = {}
+    for name, modality in run.config.modalities.items():
+        if name not in cohort.spec.modalities:
+            raise CohortError(
+                f"run '{run.config.name}' reads '{name}', which cohort '{cohort.spec.name}' "
+                f"does not have; it has {', '.join(cohort.spec.modalities)}."
+            )
+        cohort.modality(name, modality.kind)
+        encoder = run.model.encoder(name)
+        reading = reading_for(encoder, run.vocabularies.get(name))
+        if modality.encoder.frozen and modality.encoder.weights:
+            path = ensure_features(
+                cohort, name, encoder, modality.encoder.weights, reading, ids, progress=progress
+            )
+            if path.is_file():
+                inputs[name] = read_features(path, ids)
+                continue
+        raw[name] = reading
+    if raw:
+        inputs.update(all_inputs(CohortDataset(cohort, ids, raw)).inputs)
+    return {name: inputs[name] for name in run.config.modalities}
+
+
+def predict(
+    run: Run, cohort: Cohort, subject_ids: npt.ArrayLike, progress: Progress | None = None
+) -> Predictions:
+    """Predictions and embeddings for `subject_ids`, in that order."""
+    ids = np.asarray(subject_ids, np.int64)
+    if not len(ids):
+        raise CohortError(f"cohort '{cohort.spec.name}': no patients to predict for.")
+    inputs = run_inputs(run, cohort, ids, progress)
+    with torch.inference_mode():
+        outputs = [
+            run.model({name: item.take(rows) for name, item in inputs.items()})
+            for rows in torch.split(torch.arange(len(ids)), 256)
+        ]
+    return _join(run, cohort, ids, inputs, outputs)
+
+
+def _join(
+    run: Run, cohort: Cohort, ids: Ids, inputs: Inputs, outputs: list[FusionOutput]
+) -> Predictions:
+    def gather(part: str) -> dict[str, npt.NDArray[np.float32]]:
+        names = getattr(outputs[0], part)
+        return {n: torch.cat([getattr(o, part)[n] for o in outputs]).numpy() for n in names}
+
+    return Predictions(
+        run=run.config.name,
+        run_hash=run.hash,
+        cohort=cohort.fingerprint,
+        subject_ids=ids,
+        values=torch.cat([o.prediction for o in outputs]).double().numpy(),
+        present={name: item.present.numpy() for name, item in inputs.items()},
+        before=gather("before"),
+        after=gather("after"),
+        fused=torch.cat([o.fused for o in outputs]).numpy(),
+    )
+
+
+def predict_stored(
+    run: Run,
+    cohort: Cohort,
+    split: str,
+    store: ResultStore,
+    progress: Progress | None = None,
+) -> Predictions:
+    """Predictions for a split's patients with an outcome for the run's task, computed once."""
+    ids = cohort.subject_ids(split, run.config.task.name)
+    parameters = {
+        "method": "predict",
+        "run": run.hash,
+        "cohort": cohort.fingerprint,
+        "task": run.config.task.name,
+        "split": split,
+        "version": 1,
+    }
+    found = store.get(parameters)
+    if found is not None and np.array_equal(found.arrays["subject_id"], ids):
+        return _unpack(run, cohort, found.arrays)
+    made = predict(run, cohort, ids, progress)
+    store.put(parameters, {"run": run.config.name, "n": len(ids)}, _pack(made))
+    return made
+
+
+def _pack(made: Predictions) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "subject_id": made.subject_ids,
+        "values": made.values,
+        "fused": made.fused,
+    }
+    for part in ("present", "before", "after"):
+        arrays.update({f"{part}/{name}": a for name, a in getattr(made, part).items()})
+    return arrays
+
+
+def _unpack(run: Run, cohort: Cohort, arrays: Mapping[str, npt.NDArray[Any]]) -> Predictions:
+    def part(name: str) -> dict[str, npt.NDArray[Any]]:
+        start = f"{name}/"
+        return {key[len(start) :]: a for key, a in arrays.items() if key.startswith(start)}
+
+    return Predictions(
+        run=run.config.name,
+        run_hash=run.hash,
+        cohort=cohort.fingerprint,
+        subject_ids=arrays["subject_id"],
+        values=arrays["values"],
+        present=part("present"),
+        before=part("before"),
+        after=part("after"),
+        fused=arrays["fused"],
+    )
