@@ -54,6 +54,7 @@ from models.pretraining import pretrain_clmbr
 from models.training import Progress, SplitData, TrainingSettings, train
 from models.vocabulary import FIRST_CODE, Vocabulary
 
+BIRTH_CODE = "MEDS_BIRTH"
 EHR_ENCODERS = ("onehot", "clmbr")
 Stage = Callable[[str, int, int, Mapping[str, float]], None]
 """(stage in words, done, in all, latest numbers)."""
@@ -345,7 +346,11 @@ def _prepare_events(
         vocabulary = fit_vocabulary(cohort, name, train_ids, min_patients=5)
         if not vocabulary.codes:
             vocabulary = fit_vocabulary(cohort, name, train_ids)
-        encoder = CodeCounts(CodeCountsConfig(vocabulary_size=vocabulary.size))
+        encoder = CodeCounts(
+            CodeCountsConfig(
+                vocabulary_size=vocabulary.size, birth_id=vocabulary.index.get(BIRTH_CODE)
+            )
+        )
         prepared.encoders[name] = encoder
         prepared.entries[name] = _trainable("onehot", encoder)
         prepared.vocabularies[name] = vocabulary

@@ -8,23 +8,38 @@ A cohort or run that cannot be read is listed with the reason; it never takes a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.cohort.cohort import Cohort
-from analysis.cohort.schema import CohortError
-from analysis.evaluation import evaluate, risk_groups
+from analysis.cohort.schema import CohortError, Split
+from analysis.evaluation import (
+    LEARNING_SPLITS,
+    best_unimodal,
+    check_fit,
+    evaluate,
+    find_difference,
+    risk_groups,
+    survival_data,
+)
 from analysis.features import Progress
+from analysis.predict import predict_stored
 from analysis.store import ResultStore
+from analysis.survival.comparison import compare
+from analysis.survival.concordance import uno_c
+from analysis.survival.curves import kaplan_meier
+from analysis.survival.data import SurvivalData
 from analysis.survival.groups import KaplanMeierSplit
 from models.checkpoint import HISTORY_FILE, Run, RunConfig, RunError, load_run, read_config
 
 EVALUATED_SPLITS = ("internal", "external")
+SIGNIFICANT = 0.05
 
 
 class WorkspaceError(ValueError):
@@ -72,6 +87,55 @@ class Task:
         return f"{self.cohort}/{self.name}"
 
 
+@dataclass(frozen=True)
+class OutcomeSummary:
+    """Outcomes of one task in one split.
+
+    Survival only: events and median_follow_up_days (reverse Kaplan-Meier: censoring taken as the
+    event, so that deaths do not shorten it; None where half were never followed that long).
+    """
+
+    task: str
+    title: str
+    event_title: str
+    split: str
+    n: int
+    events: int | None
+    median_follow_up_days: float | None
+
+    @property
+    def event_rate(self) -> float | None:
+        """Share of patients with the event during follow-up."""
+        return None if self.events is None else self.events / self.n
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """What a cohort holds. splits: {split: patients}; available: {modality: {split: patients}}."""
+
+    splits: Mapping[str, int]
+    titles: Mapping[str, str]
+    available: Mapping[str, Mapping[str, int]]
+    outcomes: tuple[OutcomeSummary, ...]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A fusion run's C minus that of the best single modality of the same split.
+
+    points: C times 100, {value, low, high}. percent: the same relative to the baseline's C, which
+    its interval takes as known. Values are None where C is undefined.
+    """
+
+    run: str
+    title: str
+    baseline: str
+    baseline_title: str
+    points: Mapping[str, float | None]
+    percent: Mapping[str, float | None]
+    p_holm: float | None
+
+
 class Workspace:
     """One workspace folder. Safe to share between sessions; opened things are kept."""
 
@@ -86,6 +150,7 @@ class Workspace:
         self._lock = threading.RLock()
         self._cohorts: dict[tuple[str, float], CohortEntry] = {}
         self._runs: dict[tuple[str, float], Run] = {}
+        self._summaries: dict[tuple[str, float], CohortSummary] = {}
         self._work = threading.Lock()
 
     @property
@@ -120,18 +185,29 @@ class Workspace:
         known = ", ".join(entry.name for entry in self.cohorts()) or "none"
         raise WorkspaceError(f"there is no cohort '{name}' in the workspace; it has {known}.")
 
+    def describe(self, name: str) -> CohortSummary:
+        """Who is in a cohort, what happened to them and which modalities they have."""
+        cohort = self.cohort(name)
+        key = (name, _stamp(cohort.folder))
+        with self._lock:
+            if key not in self._summaries:
+                self._summaries[key] = _describe(cohort)
+            return self._summaries[key]
+
     # ------------------------------------------------------------ runs
 
     def runs(self, task: Task | None = None) -> list[RunEntry]:
         """All run folders, or those for a task: unimodal ones first, then by title."""
         entries = [self._run_entry(folder) for folder in _folders(self.folder / "runs")]
         if task is not None:
+            # A folder may have been renamed: a run belongs by the cohort's own name as well.
+            cohorts = (task.cohort, self.cohort(task.cohort).spec.name)
             entries = [
                 e
                 for e in entries
                 if e.config is not None
                 and e.config.task.name == task.name
-                and e.config.cohort.name == task.cohort
+                and e.config.cohort.name in cohorts
             ]
         return sorted(
             entries,
@@ -190,14 +266,65 @@ class Workspace:
         return [s for s in EVALUATED_SPLITS if len(cohort.subject_ids(s, task.name))]
 
     def usable_runs(self, task: Task) -> tuple[list[Run], dict[str, str]]:
-        """Runs of a task that load, and {run name: reason} of those that do not."""
-        good, broken = [], {}
+        """Runs of a task that load and fit its cohort, and {folder: reason} of the others."""
+        good: dict[str, Run] = {}
+        broken: dict[str, str] = {}
+        cohort = self.cohort(task.cohort)
         for entry in self.runs(task):
             try:
-                good.append(self.run(entry.name))
-            except WorkspaceError as error:
+                run = self.run(entry.name)
+                check_fit(run, cohort)
+                for name, modality in run.config.modalities.items():
+                    cohort.modality(name, modality.kind)
+            except (WorkspaceError, CohortError) as error:
                 broken[entry.name] = str(error)
+                continue
+            twin = good.get(run.config.name)
+            if twin is not None:
+                broken[entry.name] = (
+                    f"{entry.folder / 'config.json'}: has the name '{run.config.name}', as has "
+                    f"{twin.folder.name}; change the field 'name' of one of them."
+                )
+            else:
+                good[run.config.name] = run
+        return list(good.values()), broken
+
+    def predictable(
+        self,
+        task: Task,
+        runs: Sequence[Run],
+        splits: Sequence[str],
+        progress: Progress | None = None,
+    ) -> tuple[list[Run], dict[str, str]]:
+        """Predict for the splits and those that cut-offs are learned on; everything is stored.
+
+        Returns the runs that could, and {run name: reason} of the others. progress counts
+        (run, split) pairs; it may raise to leave, and what is predicted by then stays.
+        """
+        cohort = self.cohort(task.cohort)
+        wanted = [
+            split
+            for split in dict.fromkeys([*LEARNING_SPLITS, *splits])
+            if len(cohort.subject_ids(split, task.name))
+        ]
+        good, broken = [], {}
+        for number, run in enumerate(runs):
+            try:
+                for part, split in enumerate(wanted):
+                    with self._work:
+                        predict_stored(run, cohort, split, self.store)
+                    if progress is not None:
+                        progress(number * len(wanted) + part + 1, len(runs) * len(wanted))
+                good.append(run)
+            except (ValueError, OSError) as error:  # CohortError and RunError are ValueErrors
+                broken[run.config.name] = str(error)
         return good, broken
+
+    def follow_up_days(self, task: Task, split: str) -> float:
+        """The longest follow-up of a split."""
+        cohort = self.cohort(task.cohort)
+        data = survival_data(cohort, task.name, cohort.subject_ids(split, task.name))
+        return float(data.time_days.max())
 
     def evaluate(
         self,
@@ -208,7 +335,7 @@ class Workspace:
     ) -> dict[str, Any]:
         """The very content of `fusionlens evaluate --json` for these runs; stored."""
         with self._work:
-            runs = [self.run(name) for name in names]
+            runs = self._named(task, names)
             return evaluate(runs, self.cohort(task.cohort), split, self.store, progress=progress)
 
     def risk_groups(
@@ -223,14 +350,107 @@ class Workspace:
         """Kaplan-Meier curves by predicted risk; the cut comes from training and tuning."""
         with self._work:
             cohort = self.cohort(task.cohort)
-            return risk_groups(
-                self.run(name), cohort, split, self.store, rule, horizon_days, ticks_days
-            )
+            (run,) = self._named(task, [name])
+            return risk_groups(run, cohort, split, self.store, rule, horizon_days, ticks_days)
+
+    def _named(self, task: Task, names: Sequence[str]) -> list[Run]:
+        """Usable runs by the names in their configs, which copied folders may not share."""
+        good, broken = self.usable_runs(task)
+        by_name = {run.config.name: run for run in good}
+        for name in names:
+            if name not in by_name:
+                reason = broken.get(name)
+                raise WorkspaceError(reason or f"task '{task.key}' has no usable run '{name}'.")
+        return [by_name[name] for name in names]
 
     @cached_property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+
+def gains(evaluation: Mapping[str, Any]) -> list[Gain]:
+    """Every fusion run against the best single modality of the same evaluation."""
+    baseline = best_unimodal(evaluation["runs"])
+    if baseline is None:
+        return []
+    found = []
+    for row in evaluation["runs"]:
+        difference = find_difference(evaluation, row["run"], baseline["run"])
+        if row["strategy"] == "unimodal" or difference is None:
+            continue
+        gap, reference = difference["difference"], baseline["c_index"]["value"]
+        found.append(
+            Gain(
+                run=row["run"],
+                title=row["title"],
+                baseline=baseline["run"],
+                baseline_title=baseline["title"],
+                points={k: None if v is None else 100 * v for k, v in gap.items()},
+                percent={k: None if v is None else 100 * v / reference for k, v in gap.items()},
+                p_holm=difference["p_holm"],
+            )
+        )
+    return found
+
+
+def leader(evaluation: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row with the highest C, or None where C is undefined."""
+    rows = [row for row in evaluation["runs"] if row["c_index"]["value"] is not None]
+    return max(rows, key=lambda row: float(row["c_index"]["value"]), default=None)
+
+
+def excludes_zero(estimate: Mapping[str, float | None]) -> bool:
+    """Whether an interval lies on one side of zero."""
+    low, high = estimate["low"], estimate["high"]
+    return low is not None and high is not None and (low > 0 or high < 0)
+
+
+def is_real(difference: Mapping[str, Any]) -> bool:
+    """Whether a stored difference stands after Holm's correction and its interval excludes zero."""
+    p = difference["p_holm"]
+    return p is not None and p < SIGNIFICANT and excludes_zero(difference["difference"])
+
+
+def warm_up() -> None:
+    """Compile the concordance kernels, so that the first comparison does not wait for it."""
+    rng = np.random.default_rng(0)
+    data = SurvivalData(rng.uniform(1, 100, 50), rng.random(50) < 0.5)
+    risk = rng.normal(size=50)
+    compare(data, {"one": risk, "two": -risk}, n_resamples=20)
+    uno_c(data, data, risk)
+
+
+def _describe(cohort: Cohort) -> CohortSummary:
+    split = cohort.subjects["split"]
+    splits = {str(s): int((split == str(s)).sum()) for s in Split}
+    there = cohort.availability()
+    return CohortSummary(
+        splits={name: n for name, n in splits.items() if n},
+        titles={name: spec.title for name, spec in cohort.spec.modalities.items()},
+        available={
+            name: {s: int(there.loc[split == s, name].sum()) for s, n in splits.items() if n}
+            for name in cohort.spec.modalities
+        },
+        outcomes=tuple(
+            _outcomes(cohort, task, name)
+            for task in cohort.spec.tasks
+            for name in splits
+            if len(cohort.subject_ids(name, task))
+        ),
+    )
+
+
+def _outcomes(cohort: Cohort, task: str, split: str) -> OutcomeSummary:
+    spec = cohort.spec.task(task)
+    ids = cohort.subject_ids(split, task)
+    events, median = None, None
+    if spec.kind == "survival":
+        data = survival_data(cohort, task, ids)
+        events = data.n_events
+        followed = kaplan_meier(SurvivalData(data.time_days, ~data.event)).median_days
+        median = None if np.isnan(followed) else followed
+    return OutcomeSummary(task, spec.title, spec.event_title, split, len(ids), events, median)
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -60,10 +60,10 @@ SIZES: Mapping[str, Mapping[CohortKind, Mapping[Split, int]]] = {
     },
     "small": {
         CohortKind.PE: {
-            Split.TRAIN: 900, Split.TUNING: 200, Split.INTERNAL: 450, Split.EXTERNAL: 200,
+            Split.TRAIN: 900, Split.TUNING: 200, Split.INTERNAL: 400, Split.EXTERNAL: 150,
         },
         CohortKind.CVD: {
-            Split.TRAIN: 900, Split.TUNING: 200, Split.INTERNAL: 350, Split.EXTERNAL: 200,
+            Split.TRAIN: 700, Split.TUNING: 150, Split.INTERNAL: 300, Split.EXTERNAL: 120,
         },
     },
     "paper": {

@@ -8,6 +8,7 @@ upper abdomen lie and look as on a real scan at thick slices, without their fine
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -33,6 +34,7 @@ from sample_data.phantom_vessels import (
 )
 
 # Agatston et al., J Am Coll Cardiol 1990;15:827: slices of 3 mm, 130 HU, at least 1 mm2.
+_PADDING_HU = -1024
 _AGATSTON_HU = 130.0
 _AGATSTON_SLICE_MM = 3.0
 
@@ -177,8 +179,10 @@ def render_chest(
     calcium, agatston = _calcify(parameters.calcium, heart, volume, grid, spacing_mm, clot, rng)
     heart_ml = _heart_volume_ml(bodies, grid, lumen)
     noise = _noise(inside, lumen, rng)
+    scan = raster.add_noise(volume, noise, parameters.noise_hu)
+    scan[:, _outside_view(*shape[1:])] = _PADDING_HU
     return ChestPhantom(
-        volume=raster.add_noise(volume, noise, parameters.noise_hu),
+        volume=scan,
         spacing_mm=spacing_mm,
         embolus=embolus,
         calcium=calcium,
@@ -190,6 +194,14 @@ def render_chest(
             "heart_volume_ml": heart_ml,
         },
     )
+
+
+@lru_cache(maxsize=8)
+def _outside_view(rows: int, columns: int) -> np.ndarray:
+    """(H, W) bool: corners outside the circle that a scanner reconstructs."""
+    y = (np.arange(rows) - 0.5 * (rows - 1)) / (0.5 * rows)
+    x = (np.arange(columns) - 0.5 * (columns - 1)) / (0.5 * columns)
+    return y[:, None] ** 2 + x[None, :] ** 2 > 1.0
 
 
 def _random_grid(

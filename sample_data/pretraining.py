@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -69,8 +70,25 @@ class _Scans(IterableDataset[tuple[np.ndarray, np.ndarray, np.ndarray]]):
             )
 
 
-def radiology_batches(seed: int, batch_size: int = 8, workers: int = 1) -> Iterator[RadiologyBatch]:
-    """Batches of fresh simulated scans with their radiology targets; endless."""
-    scans = DataLoader(_Scans(seed), batch_size=batch_size, num_workers=workers)
-    for volume, targets, lesions in scans:
-        yield RadiologyBatch(volume.float(), torch.as_tensor(targets), torch.as_tensor(lesions))
+def radiology_batches(
+    seed: int, batch_size: int = 8, fresh: int = 3, memory: int = 1500, workers: int = 1
+) -> Iterator[RadiologyBatch]:
+    """Endless batches: `fresh` new scans each, the rest drawn from the latest `memory` ones.
+
+    Drawing a scan costs as much as learning from it, and a scan is worth more than one look.
+    The first batches are all new.
+    """
+    rng = np.random.default_rng([_PRETRAINING_STREAM, seed, 7])
+    scans = DataLoader(_Scans(seed), batch_size=None, num_workers=workers, prefetch_factor=16)
+    source = iter(scans)
+    kept: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque(maxlen=memory)
+    while True:
+        new = [next(source) for _ in range(fresh if len(kept) >= 8 * batch_size else batch_size)]
+        old = [kept[i] for i in rng.integers(0, max(len(kept), 1), batch_size - len(new))]
+        kept.extend(new)
+        volume, targets, lesions = zip(*new, *old, strict=True)
+        yield RadiologyBatch(
+            torch.from_numpy(np.stack([np.asarray(v) for v in volume])).float(),
+            torch.from_numpy(np.stack([np.asarray(t) for t in targets])),
+            torch.from_numpy(np.stack([np.asarray(m) for m in lesions])),
+        )

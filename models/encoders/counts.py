@@ -10,11 +10,14 @@ from models.contracts import CodeVocabulary, Encoded, Kind, ModalityInput
 from models.encoders.base import ENCODERS, EncoderConfig, ModalityEncoder
 from models.vocabulary import FIRST_CODE, PADDING
 
+DAYS_A_YEAR = 365.25
+
 
 class CodeCountsConfig(EncoderConfig):
-    """vocabulary_size: ids, padding and unknown included."""
+    """vocabulary_size: ids, padding and unknown included. birth_id: the code of birth, if known."""
 
     vocabulary_size: int = Field(gt=FIRST_CODE)
+    birth_id: int | None = None
     token_width: int = Field(default=48, gt=0)
 
 
@@ -25,7 +28,7 @@ class CodeCounts(ModalityEncoder):
     One token for each distinct code: its embedding times log(1 + count), plus its value
     embedding times the latest standardised value. pooled (B, 2V): log counts and latest
     values, standardised over the training patients; a code without a value stays at 0, the
-    training mean, there.
+    training mean, there. The value of the birth code is the age in years at the index time.
     """
 
     kind = Kind.EVENTS
@@ -64,7 +67,13 @@ class CodeCounts(ModalityEncoder):
         latest.scatter_reduce_(1, codes, position * valued, reduce="amax")
         known = latest > 0
         values = torch.gather(inputs.fields["values"], 1, (latest - 1).clamp_min(0))
-        return torch.log1p(counts), torch.where(known, values, torch.zeros_like(values)), known
+        values = torch.where(known, values, torch.zeros_like(values))
+        birth = self.config.birth_id
+        if birth is not None:
+            born = mask & (codes == birth)
+            values[:, birth] = (inputs.fields["days_before"] * born).amax(dim=1) / DAYS_A_YEAR
+            known[:, birth] = born.any(dim=1)
+        return torch.log1p(counts), values, known
 
     def fit(self, inputs: ModalityInput) -> None:
         """Scales of log counts and of each code's latest value over the training patients."""

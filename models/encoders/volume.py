@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -16,6 +16,8 @@ from models.encoders.base import ENCODERS, EncoderConfig, ModalityEncoder
 
 RADIOLOGY_TARGETS = ("embolus_present", "clot_burden", "rv_lv_ratio", "calcium_present", "calcium")
 LESIONS = ("embolus", "calcium")
+# A clot fills a few per mille of a cell; scaled, its share is of the order of the other features.
+SHARE_SCALE = 50.0
 
 
 class CTResNetConfig(EncoderConfig):
@@ -31,7 +33,7 @@ class CTResNetConfig(EncoderConfig):
 
 @ENCODERS.register("ct_resnet")
 class CTResNet(ModalityEncoder):
-    """ResNet-10 (MONAI) whose two deepest stages meet in one token grid.
+    """ResNet-10 (MONAI) whose stages meet in one token grid.
 
     tokens (B, 216, token_width), pooled (B, 2 token_width): mean and maximum over tokens, since
     a diffuse sign lives in the mean and a focal one in the maximum. The pretraining heads stay
@@ -58,20 +60,24 @@ class CTResNet(ModalityEncoder):
             feed_forward=False,
             norm=("instance", {"affine": True}),
         )
-        width = config.token_width
-        self.lateral3 = nn.Conv3d(widths[2], width, 1)
-        self.lateral4 = nn.Conv3d(widths[3], width, 1)
-        self.merge = nn.Sequential(nn.Conv3d(width, width, 3, padding=1), nn.ReLU())
-        self.fine = nn.Conv3d(width, widths[0], 1)
-        self.middle = nn.Conv3d(widths[1], widths[0], 1)
-        self.lesions = nn.Sequential(
-            nn.Conv3d(widths[0], widths[0], 1),
-            nn.ReLU(),
-            nn.Conv3d(widths[0], len(LESIONS), 1),
-        )
-        self.radiology = nn.Linear(2 * width, len(RADIOLOGY_TARGETS))
-        self.token_width = width
-        self.pooled_width = 2 * width
+        fine, coarse = widths[0], config.token_width - widths[0] - 2 * len(LESIONS)
+        if coarse < 1:
+            raise ValueError(
+                f"token_width {config.token_width} leaves no room beside {widths[0]} fine channels "
+                f"and {2 * len(LESIONS)} lesion readings; make it larger."
+            )
+        self.lateral3 = nn.Conv3d(widths[2], coarse, 1)
+        self.lateral4 = nn.Conv3d(widths[3], coarse, 1)
+        self.merge = nn.Sequential(nn.Conv3d(coarse, coarse, 3, padding=1), nn.ReLU())
+        self.fine1 = nn.Conv3d(widths[0], fine, 1)
+        self.fine2 = nn.Conv3d(widths[1], fine, 1)
+        self.fine3 = nn.Conv3d(coarse, fine, 1)
+        self.mix = nn.Conv3d(fine, fine, 1)
+        self.lesions = nn.Conv3d(fine, len(LESIONS), 1)
+        nn.init.constant_(cast(Tensor, self.lesions.bias), -3.0)
+        self.radiology = nn.Linear(2 * config.token_width, len(RADIOLOGY_TARGETS))
+        self.token_width = config.token_width
+        self.pooled_width = 2 * config.token_width
 
     def normalise(self, volume: Tensor) -> Tensor:
         """HU to the network's scale: the window's ends map to 0 and 1, clipped at 0 and 1.4."""
@@ -88,18 +94,38 @@ class CTResNet(ModalityEncoder):
             maps.append(x)
         return maps
 
-    def grid_features(self, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(B, T, stage-3 grid) merged features and the token grid (B, T, *token_grid)."""
+    def lesion_features(self, stages: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Deep (B, C, stage 3), fine (B, F, stage 1) features and lesion logits (B, 2, stage 1).
+
+        Convolutions only, so a crop of a scan will do.
+        """
         deep = self.lateral4(stages[3])
         merged = self.lateral3(stages[2]) + F.interpolate(deep, size=stages[2].shape[2:])
         merged = self.merge(merged)
-        # A pool that keeps the peak: a 5 mm clot must not be averaged away in a 58 mm cell.
-        # The kernel is the exact ratio; adaptive pooling is 20 times slower on the CPU.
-        ratio = [
-            have // want
-            for have, want in zip(merged.shape[2:], self.config.token_grid, strict=True)
+        size = stages[0].shape[2:]
+        fine = self.fine1(stages[0])
+        fine = fine + F.interpolate(self.fine2(stages[1]), size=size)
+        fine = fine + F.interpolate(self.fine3(merged), size=size)
+        fine = F.relu(self.mix(F.relu(fine)))
+        return merged, fine, self.lesions(fine)
+
+    def features(self, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Token grid (B, T, *token_grid) and lesion logits (B, 2, D/2, H/2, W/2).
+
+        A token holds the deep features of its cell, the strongest fine features in it, and of
+        each lesion the highest logit and the expected share of the cell. So a 5 mm clot is not
+        averaged away in a 58 mm cell, and what says "embolus" is what says where.
+        """
+        merged, fine, logits = self.lesion_features(stages)
+        share = torch.sigmoid(logits) * SHARE_SCALE
+        grid = self.config.token_grid
+        parts = [
+            _pool(merged, grid, F.max_pool3d),
+            _pool(fine, grid, F.max_pool3d),
+            _pool(logits, grid, F.max_pool3d),
+            _pool(share, grid, F.avg_pool3d),
         ]
-        return merged, F.max_pool3d(merged, ratio, ratio)
+        return torch.cat(parts, dim=1), logits
 
     def forward(self, inputs: ModalityInput) -> Encoded:
         """Tokens on a grid, last axis fastest."""
@@ -110,7 +136,7 @@ class CTResNet(ModalityEncoder):
                 f"{self.config.spacing_mm} mm, got {tuple(volume.shape[2:])}; read them with its "
                 "own shape and spacing."
             )
-        _, grid = self.grid_features(self.stages(volume))
+        grid, _ = self.features(self.stages(volume))
         tokens = grid.flatten(2).transpose(1, 2)
         pooled = torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=1)
         keep = inputs.present[:, None]
@@ -132,14 +158,16 @@ class CTResNet(ModalityEncoder):
         Returns ({target: (B,) logit or value on the training scale}, lesion logits
         (B, 2, D/2, H/2, W/2) for embolus and calcium).
         """
-        stages = self.stages(volume)
-        merged, grid = self.grid_features(stages)
+        grid, lesions = self.features(self.stages(volume))
         tokens = grid.flatten(2)
         readout = self.radiology(torch.cat([tokens.mean(dim=2), tokens.amax(dim=2)], dim=1))
-        size = stages[0].shape[2:]
-        where = stages[0] + F.interpolate(self.middle(stages[1]), size=size)
-        where = where + F.interpolate(self.fine(merged), size=size)
         readings: Mapping[str, Tensor] = {
             name: readout[:, i] for i, name in enumerate(RADIOLOGY_TARGETS)
         }
-        return dict(readings), self.lesions(where)
+        return dict(readings), lesions
+
+
+def _pool(x: Tensor, grid: tuple[int, int, int], pool: Callable[..., Tensor]) -> Tensor:
+    """Pool to the token grid; the kernel is the exact ratio, adaptive pooling is far slower."""
+    ratio = [have // want for have, want in zip(x.shape[2:], grid, strict=True)]
+    return pool(x, ratio, ratio)

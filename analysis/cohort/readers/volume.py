@@ -91,7 +91,7 @@ def read_volume(path: Path, spacing_mm: Triple | None = None, shape: Shape | Non
     target = own if spacing_mm is None else spacing_mm
     if np.allclose(own, target, rtol=1e-4):
         target = own
-    array, offset = _to_grid(array, own, target, shape)
+    array, offset = to_grid(array, own, target, shape)
     affine[:3, 3] += (offset * np.asarray(own))[::-1]
     affine[[0, 1, 2], [0, 1, 2]] = target[::-1]
     return Volume(np.ascontiguousarray(array, np.float32), affine, target)
@@ -230,7 +230,7 @@ def _canonical(xyz: Floats, affine: Affine) -> tuple[Floats, Affine]:
     return np.asarray(turned, np.float32), straight
 
 
-def _to_grid(
+def to_grid(
     array: Floats, own: Triple, target: Triple, shape: Shape | None
 ) -> tuple[Floats, npt.NDArray[np.float64]]:
     """Resample and cut or pad, axis by axis, with centres kept.

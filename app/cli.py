@@ -1,0 +1,463 @@
+"""The `fusionlens` command. Everything the app shows can be had from here as a file.
+
+A bad input ends with one sentence and exit code 2; nothing is half-written. Heavy imports are
+made inside the commands, so that `fusionlens --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from analysis.experiment import Plan
+
+cli = typer.Typer(
+    name="fusionlens",
+    help="Train, open and compare multimodal fusion models for time-to-event tasks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+import_cli = typer.Typer(help="Turn a public data set into a cohort.", no_args_is_help=True)
+cli.add_typer(import_cli, name="import")
+
+out_console = Console()
+err_console = Console(stderr=True)
+
+
+class Size(StrEnum):
+    """Sizes of simulated cohorts."""
+
+    TINY = "tiny"
+    SMALL = "small"
+    PAPER = "paper"
+
+
+class CohortName(StrEnum):
+    """Simulated cohorts."""
+
+    PE = "pe"
+    CVD = "cvd"
+
+
+class EhrEncoder(StrEnum):
+    """How events are encoded."""
+
+    ONEHOT = "onehot"
+    CLMBR = "clmbr"
+
+
+class EvaluatedSplit(StrEnum):
+    """Splits that runs are evaluated on."""
+
+    INTERNAL = "internal"
+    EXTERNAL = "external"
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """Bad input ends with its sentence and exit code 2, not with a traceback."""
+    try:
+        yield
+    except (ValueError, KeyError, FileNotFoundError, PermissionError, FileExistsError) as error:
+        text = str(error.args[0]) if error.args and isinstance(error, KeyError) else str(error)
+        err_console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        err_console.print("Stopped; the same command goes on from here.", style="yellow")
+        raise typer.Exit(130) from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[..., None]]:
+    """A progress bar for stages that become known as they come."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=err_console) as bar:
+        tasks: dict[str, Any] = {}
+
+        def say(
+            stage: str, done: int, total: int, numbers: Mapping[str, float] | None = None
+        ) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, note="")
+            known = {k: v for k, v in (numbers or {}).items() if math.isfinite(v)}
+            note = "  ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in known.items())
+            bar.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield say
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+# ---------------------------------------------------------------- cohorts
+
+
+@cli.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="Folder of the cohort or workspace to write.")],
+    cohort: Annotated[
+        CohortName | None, typer.Option(help="Which cohort; without it a whole workspace.")
+    ] = None,
+    size: Annotated[
+        Size, typer.Option(help="tiny: for tests; small: the demo; paper: Zhang et al.'s counts.")
+    ] = Size.SMALL,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    processes: Annotated[int, typer.Option(min=1)] = min(os.cpu_count() or 1, 8),
+) -> None:
+    """Write a simulated cohort with a known truth, or the demo's whole workspace."""
+    from sample_data.workspace import write_sample, write_workspace
+
+    with _in_one_sentence(), _progress() as say:
+        if cohort is None:
+            write_workspace(out, str(size), seed, processes=processes, report=say)
+        else:
+            write_sample(str(cohort), str(size), seed, out, processes=processes, report=say)
+    out_console.print(f"Written: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+@cli.command()
+def check(
+    cohort: Annotated[Path, typer.Argument(help="Cohort folder.")],
+    deep: Annotated[
+        bool, typer.Option(help="Also read every voxel, not the headers only.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List every problem of a cohort; exit code 2 if there is an error among them."""
+    from dataclasses import asdict
+
+    from analysis.cohort.check import check_cohort
+
+    with _in_one_sentence():
+        if not cohort.exists():
+            raise ValueError(f"{cohort}: there is no such folder; name a cohort folder.")
+        problems = check_cohort(cohort, deep=deep)
+    errors = [p for p in problems if p.severity == "error"]
+    if as_json:
+        _print_json({"ok": not errors, "problems": [asdict(p) for p in problems]})
+    else:
+        for problem in problems:
+            style = "red" if problem.severity == "error" else "yellow"
+            out_console.print(
+                f"{problem.severity}: {problem}",
+                style=style,
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+        warnings = len(problems) - len(errors)
+        out_console.print(
+            f"{cohort}: {len(errors)} errors, {warnings} warnings.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if errors:
+        raise typer.Exit(2)
+
+
+@import_cli.command("hancock")
+def import_hancock_command(
+    src: Annotated[Path, typer.Argument(help="The feature tables of HANCOCK.")],
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    folds: Annotated[int, typer.Option(min=2, max=50)] = 10,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """HANCOCK head and neck cancer (Doerrich et al. 2025): five tables and tissue microarrays."""
+    from analysis.cohort.importers.hancock import import_hancock
+
+    def note(text: str) -> None:
+        err_console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    with _in_one_sentence():
+        import_hancock(src, out, folds=folds, seed=seed, progress=note)
+    out_console.print(f"Written: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def _key_values(pairs: list[str], what: str) -> dict[str, Any]:
+    """['a=1', 'b=x'] as a dictionary; values are read as JSON where they are JSON."""
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{what} '{pair}': write it as name=value.")
+        try:
+            out[name] = json.loads(value)
+        except json.JSONDecodeError:
+            out[name] = value
+    return out
+
+
+def _plan(
+    cohort: Path,
+    task: str,
+    strategy: str,
+    out: Path,
+    modalities: list[str],
+    ehr: str,
+    ct_encoder: str | None,
+    fine_tune: bool,
+    strategy_options: list[str],
+    setting_options: list[str],
+    seed: int,
+    encoders: Path | None,
+) -> Plan:
+    from pydantic import ValidationError
+
+    from analysis.experiment import Plan
+    from models.training import TrainingSettings
+    from sample_data.workspace import ENCODERS
+
+    # Runs of a workspace share its encoder store; a run elsewhere keeps its encoders by itself.
+    beside = out.absolute().parent
+    store = encoders or (beside.parent if beside.name == "runs" else beside) / "encoders"
+    try:
+        settings = TrainingSettings.model_validate(
+            {**_key_values(setting_options, "--setting"), "seed": seed}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        known = ", ".join(TrainingSettings.model_fields)
+        raise ValueError(f"--setting {name}: {first['msg']}; known are {known}.") from error
+    return Plan(
+        cohort=cohort,
+        task=task,
+        strategy=strategy,
+        out=out,
+        encoder_store=store,
+        encoder_folders=(ENCODERS,),
+        modalities=tuple(modalities),
+        ehr=ehr,
+        ct_encoder=ct_encoder,
+        fine_tune=fine_tune,
+        strategy_config=_key_values(strategy_options, "--option"),
+        settings=settings,
+        command=f"fusionlens train --cohort {cohort.name} --task {task} --strategy {strategy}",
+    )
+
+
+@cli.command()
+def train(
+    cohort: Annotated[Path, typer.Option(help="Cohort folder.")],
+    task: Annotated[str, typer.Option(help="A task of the cohort.")],
+    strategy: Annotated[
+        str,
+        typer.Option(help="unimodal, late, contrastive, cross_attention or co_attention."),
+    ],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Repeat to choose modalities; all without it.")
+    ] = None,
+    ehr: Annotated[EhrEncoder, typer.Option(help="How events are encoded.")] = EhrEncoder.ONEHOT,
+    ct_encoder: Annotated[
+        str | None,
+        typer.Option(help="Hash of a pretrained CT encoder; the shipped one if not said."),
+    ] = None,
+    fine_tune: Annotated[bool, typer.Option(help="Train the pretrained encoders, too.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Strategy setting name=value, e.g. guide=ct, query=ehr, width=32."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(help="Training setting name=value, e.g. max_epochs=40, learning_rate=3e-4."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    encoders: Annotated[
+        Path | None, typer.Option(help="Store of frozen encoders; beside the run if not said.")
+    ] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a strategy on a cohort; goes on from the last epoch after an interruption."""
+    with _in_one_sentence():
+        _start_engine()
+        from analysis.experiment import train_run
+
+        plan = _plan(
+            cohort,
+            task,
+            strategy,
+            out,
+            modality or [],
+            str(ehr),
+            ct_encoder,
+            fine_tune,
+            option or [],
+            setting or [],
+            seed,
+            encoders,
+        )
+        with _progress() as say:
+            run = train_run(plan, say, accelerator)
+    entry = run.config.training
+    if as_json:
+        _print_json({"run": str(out), "hash": run.hash, **run.config.model_dump(mode="json")})
+    else:
+        out_console.print(
+            f"Written: {out}. {run.config.title}. Tuning score "
+            f"{entry.tuning_score if entry.tuning_score is None else round(entry.tuning_score, 3)} "
+            f"at epoch {entry.best_epoch + 1} of {entry.epochs}, {entry.seconds} s on "
+            f"{entry.device}.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@cli.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders for the same task.")],
+    cohort: Annotated[Path, typer.Option(help="Cohort folder.")],
+    split: Annotated[EvaluatedSplit, typer.Option()] = EvaluatedSplit.INTERNAL,
+    resamples: Annotated[int, typer.Option(min=10, max=100_000)] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    results: Annotated[
+        Path | None, typer.Option(help="Store of results; the cohort's workspace if not said.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Harrell's C with CI, Uno's C, Brier score, and every pairwise difference between runs."""
+    with _in_one_sentence():
+        _start_engine()
+        from analysis.cohort.cohort import Cohort
+        from analysis.evaluation import evaluate as evaluate_runs
+        from analysis.store import ResultStore
+        from models.checkpoint import load_run
+        from sample_data.workspace import ENCODERS
+
+        opened = Cohort.open(cohort)
+        loaded = [load_run(run, [ENCODERS]) for run in runs]
+        store = ResultStore(results or _results_of(cohort))
+        with _progress() as say:
+            answer = evaluate_runs(
+                loaded,
+                opened,
+                str(split),
+                store,
+                n_resamples=resamples,
+                seed=seed,
+                progress=lambda done, total: say("Evaluating runs", done, total),
+            )
+    if as_json:
+        _print_json(answer)
+        return
+    _print_evaluation(answer)
+
+
+def _results_of(cohort: Path) -> Path:
+    """WORKSPACE/results for a cohort inside a workspace, else a folder beside the cohort."""
+    beside = cohort.absolute().parent
+    return (beside.parent if beside.name == "cohorts" else beside) / "results"
+
+
+def _print_evaluation(answer: Mapping[str, Any]) -> None:
+    table = Table(
+        title=f"{answer['task_title']}: {answer['split']}, {answer['n']} patients, "
+        f"{answer['events']} events"
+    )
+    for column in ("Run", "Harrell's C (95% CI)", "Uno's C", "Integrated Brier"):
+        table.add_column(column)
+    for row in answer["runs"]:
+        c, uno, brier = row["c_index"], row["uno_c"], row["integrated_brier"]
+        table.add_row(
+            row["title"],
+            f"{_short(c['value'])} ({_short(c['low'])} to {_short(c['high'])})",
+            _short(uno["value"]),
+            _short(brier["value"]),
+        )
+    out_console.print(table)
+    if answer["differences"]:
+        table = Table(title="Differences in C, paired over the same resamples of patients")
+        for column in ("First minus second", "Points (95% CI)", "p", "p (Holm)"):
+            table.add_column(column)
+        for d in answer["differences"]:
+            gap = d["difference"]
+            points = [_short(None if gap[k] is None else 100 * gap[k], 1) for k in gap]
+            table.add_row(
+                f"{d['first']} - {d['second']}",
+                f"{points[0]} ({points[1]} to {points[2]})",
+                _short(d["p"]),
+                _short(d["p_holm"]),
+            )
+        out_console.print(table)
+    if answer["undefined"]:
+        out_console.print(answer["undefined"], markup=False)
+
+
+def _short(value: float | None, digits: int = 3) -> str:
+    return "not defined" if value is None else f"{value:.{digits}f}"
+
+
+# ---------------------------------------------------------------- app
+
+
+def _start_engine() -> None:
+    """Process-wide settings before torch is used in earnest."""
+    from models.runtime import keep_large_blocks, quiet_transformers
+
+    keep_large_blocks()
+    quiet_transformers()
+
+
+@cli.command("app")
+def serve(
+    workspace: Annotated[Path, typer.Option(help="Workspace folder.")] = Path("workspace"),
+    port: Annotated[
+        int, typer.Option(min=1024, max=65535, help="The next free port if this one is taken.")
+    ] = 8501,
+    address: Annotated[str, typer.Option(help="Only this machine can reach 127.0.0.1.")] = (
+        "127.0.0.1"
+    ),
+) -> None:
+    """Open a workspace in the browser."""
+    with _in_one_sentence():
+        from app.serving import serve_workspace
+
+        serve_workspace(workspace, address, port)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

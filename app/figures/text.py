@@ -1,0 +1,101 @@
+"""Numbers and names as text, the same way in figures, tables and sentences."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import textwrap
+from collections.abc import Mapping
+
+MISSING = "–"
+_EMOJI = re.compile(r":(?=[\w+\-/]+:)")
+
+
+def plain(text: str) -> str:
+    """A name for a figure: Plotly reads HTML tags in text, a name from a file has none."""
+    return html.escape(text, quote=False)
+
+
+def markdown(text: str) -> str:
+    """A name for Markdown: its special characters show as themselves.
+
+    Streamlit also turns :name: into an icon after escapes are gone; a word joiner prevents it.
+    """
+    escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|<>$~:&^=])", r"\\\1", _EMOJI.sub(":\u2060", text))
+    return escaped.replace("\n", " ")
+
+
+def two_lines(title: str, width: int = 30, detail: str = "#5F6B77") -> str:
+    """A run's title over two lines for an axis: the strategy, then what it reads."""
+    head, _, tail = title.partition(": ")
+    lines = [plain(line) for line in textwrap.wrap(head, width) or [""]]
+    tails = textwrap.wrap(tail, width + 4)
+    return "<br>".join(
+        lines
+        + [f'<span style="color:{detail};font-size:0.9em">{plain(line)}</span>' for line in tails]
+    )
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash where there is none."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return minus(f"{value:.{digits}f}")
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A number with its sign; zero has none."""
+    if value is None or math.isnan(value):
+        return MISSING
+    text = f"{value:+.{digits}f}"
+    return minus(text if float(text) else text.lstrip("+-"))
+
+
+def minus(text: str) -> str:
+    """With a real minus sign, and none before a zero."""
+    return text.lstrip("-") if text.startswith("-") and not float(text) else text.replace("-", "−")
+
+
+def interval(estimate: Mapping[str, float | None], digits: int = 3) -> str:
+    """'0.781 (0.742 to 0.818)', or a dash."""
+    if estimate["value"] is None:
+        return MISSING
+    low, high = (number(estimate[end], digits) for end in ("low", "high"))
+    return f"{number(estimate['value'], digits)} ({low} to {high})"
+
+
+def signed_interval(estimate: Mapping[str, float | None], digits: int = 1, unit: str = "") -> str:
+    """'+4.2 (+1.1 to +7.4)', or a dash."""
+    if estimate["value"] is None:
+        return MISSING
+    value, low, high = (signed(estimate[part], digits) for part in ("value", "low", "high"))
+    return f"{value}{unit} ({low} to {high})"
+
+
+def p_value(p: float | None) -> str:
+    """'0.012', or '< 0.001'."""
+    if p is None or math.isnan(p):
+        return MISSING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_phrase(p: float | None) -> str:
+    """'p = 0.012', or 'p < 0.001'."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def count(n: float, noun: str, plural: str = "") -> str:
+    """'1 patient', '1,098 patients'."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def days(value: float | None) -> str:
+    """'1,200 days', or a dash."""
+    return MISSING if value is None or math.isnan(value) else minus(f"{value:,.0f}") + " days"
+
+
+def listed(words: list[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

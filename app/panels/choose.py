@@ -1,0 +1,76 @@
+"""Controls that several pages share: which task, which runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from app.figures.text import markdown
+from app.workspace import Task, Workspace, WorkspaceError
+from models.checkpoint import Run
+
+_CHOSEN, _ADDRESS = "chosen_task", "task_in_address"
+
+
+def task(workspace: Workspace) -> Task:
+    """The task chosen here or in the address (?task=cohort/task), kept from page to page."""
+    tasks = {t.key: t for t in workspace.tasks()}
+    if not tasks:
+        raise WorkspaceError(
+            "No run of this workspace can be shown: it needs a cohort and a run trained for one "
+            "of its survival tasks. Make one with 'fusionlens train'; the Overview says what is "
+            "here."
+        )
+    asked = st.query_params.get("task")
+    fresh = asked is not None and asked != st.session_state.get(_ADDRESS)
+    if fresh and asked in tasks:
+        st.session_state[_CHOSEN] = asked
+        st.session_state.pop("task_control", None)
+    elif fresh:
+        st.warning(
+            f"The address asks for the task {markdown(str(asked))}, which is not in this workspace."
+        )
+    wanted = st.session_state.get(_CHOSEN)
+    if st.session_state.get("task_control") not in tasks:
+        st.session_state["task_control"] = wanted if wanted in tasks else next(iter(tasks))
+    chosen = st.selectbox(
+        "Task",
+        list(tasks),
+        format_func=lambda key: task_title(workspace, tasks[key]),
+        key="task_control",
+    )
+    st.session_state[_CHOSEN] = st.session_state[_ADDRESS] = chosen
+    st.query_params["task"] = chosen
+    return tasks[chosen]
+
+
+def task_title(workspace: Workspace, task: Task) -> str:
+    """'Pulmonary embolism: death from any cause'."""
+    return f"{workspace.cohort(task.cohort).spec.title}: {task.title}"
+
+
+def runs(label: str, usable: Sequence[Run], default: Sequence[str], key: str) -> list[Run]:
+    """Some of the runs, in the order listed."""
+    titles = {run.config.name: run.config.title for run in usable}
+    chosen = st.multiselect(
+        label,
+        list(titles),
+        default=[name for name in default if name in titles],
+        format_func=lambda name: _unambiguous(name, titles),
+        key=key,
+        placeholder="Choose one or more",
+    )
+    return [run for run in usable if run.config.name in chosen]
+
+
+def _unambiguous(name: str, titles: Mapping[str, str]) -> str:
+    """The title, with the run's name where two runs share a title."""
+    twins = sum(title == titles[name] for title in titles.values())
+    return titles[name] if twins == 1 else f"{titles[name]} [{name}]"
+
+
+def broken(reasons: Mapping[str, str]) -> None:
+    """Runs left out, each with its reason."""
+    for name, reason in reasons.items():
+        st.warning(f"**{markdown(name)}** is left out. {markdown(reason)}")

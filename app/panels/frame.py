@@ -1,0 +1,91 @@
+"""What surrounds every page: the workspace, the notice, and failures told in a sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from analysis.cohort.schema import CohortError
+from app import theme
+from app.figures.text import markdown
+from app.workspace import Workspace, WorkspaceError, warm_up
+from models.checkpoint import RunError
+
+VARIABLE = "FUSIONLENS_WORKSPACE"
+_LOGO = Path(__file__).resolve().parents[1] / "static" / "logo.svg"
+# Streamlit leaves a hand's breadth of nothing above and below a page.
+_LAYOUT = """
+[data-testid="stMainBlockContainer"] {
+  padding-top: 4.5rem; padding-bottom: 2rem; max-width: 1500px;
+}
+"""
+log = logging.getLogger(__name__)
+
+
+def begin() -> None:
+    """Page settings and the notice; compiling what is slow on first use starts here."""
+    st.set_page_config(page_title=theme.APP_NAME, layout="wide")
+    st.logo(str(_LOGO), size="large")
+    st.html(f"<style>{_LAYOUT}</style>")
+    _warm_up_once()
+
+
+@contextmanager
+def around() -> Iterator[None]:
+    """The frame of a page. What goes wrong inside is said in words, never as a traceback."""
+    try:
+        yield
+    except (WorkspaceError, CohortError, RunError) as error:
+        st.error(markdown(str(error)))
+    except Exception:
+        log.exception("a page failed")
+        st.error(
+            "This page could not be finished because of an error in the program. The terminal "
+            "that runs the app has the details; the other pages go on working."
+        )
+    finally:
+        _footer()
+
+
+def title(question: str, explanation: str) -> None:
+    """The page's question, one line on how it is answered, and the notice."""
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+    ):
+        st.title(question, anchor=False, width="content")
+        st.badge(theme.NOTICE, color="orange")
+    st.caption(explanation)
+
+
+def workspace() -> Workspace:
+    """The workspace of this process. Raises WorkspaceError saying what to do without one."""
+    folder = os.environ.get(VARIABLE, "").strip()
+    if not folder:
+        raise WorkspaceError(
+            "No workspace was named. Start the app with 'fusionlens app --workspace FOLDER', or "
+            f"set {VARIABLE}; 'fusionlens sample FOLDER' makes one with simulated patients."
+        )
+    return _open(folder)
+
+
+@st.cache_resource(show_spinner=False)
+def _open(folder: str) -> Workspace:
+    return Workspace(Path(folder))
+
+
+@st.cache_resource(show_spinner=False)
+def _warm_up_once() -> threading.Thread:
+    thread = threading.Thread(target=warm_up, name="warm-up", daemon=True)
+    thread.start()
+    return thread
+
+
+def _footer() -> None:
+    st.divider()
+    st.caption(f"{theme.APP_NAME}. {theme.NOTICE}")

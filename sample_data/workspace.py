@@ -1,0 +1,101 @@
+"""The demo's workspace: two simulated cohorts and the trained runs that ship with FusionLens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from analysis.cohort.schema import Split
+from sample_data.cohorts import CohortKind, Written, plan, write_cohort
+from sample_data.encoding import ct_encoder, ct_sink, token_layout, write_ct_features
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+ENCODERS = CHECKPOINTS / "encoders"
+RUNS = CHECKPOINTS / "runs"
+Report = Callable[[str, int, int], None]
+"""(what is being made, done, in all)."""
+
+
+def shipped_ct_encoder() -> str | None:
+    """Hash of the CT encoder that ships with FusionLens, or None before it was made."""
+    for path in sorted(ENCODERS.glob("*/encoder.json")):
+        if json.loads(path.read_text(encoding="utf-8"))["name"] == "ct_resnet":
+            return path.parent.name
+    return None
+
+
+def write_sample(
+    kind: CohortKind | str,
+    size: str,
+    seed: int,
+    out: Path,
+    *,
+    processes: int = 2,
+    report: Report | None = None,
+    encoder_store: Path = ENCODERS,
+    encoder_hash: str | None = None,
+) -> Written:
+    """One simulated cohort with its truth; CT features beside it when an encoder is at hand.
+
+    Every CT becomes a file, except in `small`, where those of the training and tuning splits
+    are kept as encoded features only, so that the demo stays small.
+    """
+    cohort_plan = plan(kind, size, seed)
+    encoder_hash = encoder_hash or shipped_ct_encoder()
+    slim = size == "small" and encoder_hash is not None
+    title = "pulmonary embolism" if CohortKind(kind) is CohortKind.PE else "cardiovascular risk"
+
+    def progress(done: int, total: int) -> None:
+        if report is not None:
+            report(f"Simulating the {title} cohort", done, total)
+
+    finish = None
+    if encoder_hash is not None:
+        layout = token_layout(ct_encoder(encoder_hash, encoder_store))
+        finish = partial(write_ct_features, encoder_hash=encoder_hash, layout=layout)
+    return write_cohort(
+        cohort_plan,
+        out,
+        volumes_for=(Split.INTERNAL, Split.EXTERNAL) if slim else None,
+        sink=ct_sink(encoder_hash, encoder_store) if encoder_hash else None,
+        processes=processes,
+        progress=progress,
+        finish=finish,
+    )
+
+
+def write_workspace(
+    out: Path,
+    size: str = "small",
+    seed: int = 0,
+    *,
+    processes: int = 2,
+    report: Report | None = None,
+) -> Path:
+    """Both cohorts and all shipped runs under OUT. What is already there is kept.
+
+    Runs were trained on the `small` cohorts of seed 0; in another workspace they are runs from
+    elsewhere, and the app says so.
+    """
+    (out / "cohorts").mkdir(parents=True, exist_ok=True)
+    for kind in CohortKind:
+        target = out / "cohorts" / str(kind)
+        if not target.is_dir():
+            write_sample(kind, size, seed, target, processes=processes, report=report)
+    copy_checkpoints(out)
+    return out
+
+
+def copy_checkpoints(out: Path) -> None:
+    """Shipped runs and encoders into a workspace; those already there stay as they are."""
+    for part in ("encoders", "runs"):
+        for source in sorted((CHECKPOINTS / part).glob("*")):
+            target = out / part / source.name
+            if source.is_dir() and not target.exists():
+                partial_copy = target.with_name(f".{target.name}.partial")
+                shutil.rmtree(partial_copy, ignore_errors=True)
+                shutil.copytree(source, partial_copy)
+                partial_copy.rename(target)
