@@ -7,10 +7,9 @@ made inside the commands, so that `fusionlens --help` answers at once.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -18,15 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
+
+from sample_data.progress import stage_bar
 
 if TYPE_CHECKING:
     from analysis.experiment import Plan
@@ -92,32 +85,6 @@ def _in_one_sentence() -> Iterator[None]:
         raise typer.Exit(130) from error
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[..., None]]:
-    """A progress bar for stages that become known as they come."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=err_console) as bar:
-        tasks: dict[str, Any] = {}
-
-        def say(
-            stage: str, done: int, total: int, numbers: Mapping[str, float] | None = None
-        ) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, note="")
-            known = {k: v for k, v in (numbers or {}).items() if math.isfinite(v)}
-            note = "  ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in known.items())
-            bar.update(tasks[stage], completed=done, total=total, note=note)
-
-        yield say
-
-
 def _print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -140,7 +107,7 @@ def sample(
     """Write a simulated cohort with a known truth, or the demo's whole workspace."""
     from sample_data.workspace import write_sample, write_workspace
 
-    with _in_one_sentence(), _progress() as say:
+    with _in_one_sentence(), stage_bar(err_console) as say:
         if cohort is None:
             write_workspace(out, str(size), seed, processes=processes, report=say)
         else:
@@ -325,7 +292,7 @@ def train(
             seed,
             encoders,
         )
-        with _progress() as say:
+        with stage_bar(err_console) as say:
             run = train_run(plan, say, accelerator)
     entry = run.config.training
     if as_json:
@@ -366,7 +333,7 @@ def evaluate(
         opened = Cohort.open(cohort)
         loaded = [load_run(run, [ENCODERS]) for run in runs]
         store = ResultStore(results or _results_of(cohort))
-        with _progress() as say:
+        with stage_bar(err_console) as say:
             answer = evaluate_runs(
                 loaded,
                 opened,

@@ -1,4 +1,8 @@
-"""The router: `streamlit run app/main.py`, with FUSIONLENS_WORKSPACE naming the workspace."""
+"""The router: `streamlit run app/main.py`, with FUSIONLENS_WORKSPACE naming the workspace.
+
+The pages lie in views/, one question each. A folder called pages/ would be taken by Streamlit as
+an app of its own: the first visitor who opens a page by its address would get it without router.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from app.panels import frame
 frame.begin()
 page = st.navigation(
     [
-        st.Page("pages/overview.py", title="Overview", default=True),
-        st.Page("pages/compare.py", title="Compare"),
-        st.Page("pages/survival.py", title="Survival"),
+        st.Page("views/overview.py", title="Overview", default=True),
+        st.Page("views/compare.py", title="Compare"),
+        st.Page("views/survival.py", title="Survival"),
     ],
     position="top",
 )

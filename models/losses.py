@@ -11,7 +11,7 @@ from torchsurv.loss.cox import neg_partial_log_likelihood
 
 
 def cox_loss(log_risk: Tensor, event: Tensor, time_days: Tensor) -> Tensor:
-    """Mean negative partial log-likelihood, Efron's ties (Cox 1972; torchsurv).
+    """Negative partial log-likelihood per event, Efron's ties (Cox 1972; torchsurv).
 
     log_risk (B,) or (B, 1), event (B,) bool, time_days (B,). Zero, with a gradient, for a batch
     without events, where the likelihood says nothing.
@@ -22,10 +22,11 @@ def cox_loss(log_risk: Tensor, event: Tensor, time_days: Tensor) -> Tensor:
     with warnings.catch_warnings():
         # torchsurv announces every batch with tied times; Efron's method is what we want then.
         warnings.filterwarnings("ignore", message="Ties in `time`")
-        loss: Tensor = neg_partial_log_likelihood(
-            log_risk, event.bool(), time_days, ties_method="efron", reduction="mean"
+        # Not reduction="mean": with ties torchsurv 0.2 divides by distinct times, not by events.
+        total: Tensor = neg_partial_log_likelihood(
+            log_risk, event.bool(), time_days, ties_method="efron", reduction="sum"
         )
-    return loss
+    return total / event.sum()
 
 
 def class_loss(logits: Tensor, label: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ def pretrain_clmbr(
         chunks = torch.split(rows[torch.argsort(jitter)], batch_size)
         for pick in torch.randperm(len(chunks), generator=generator).tolist():
             for group in optimizer.param_groups:
-                warm = min(1.0, (step + 1) / 100)
+                warm = min(1.0, (step + 1) / max(1, min(100, steps // 10)))
                 group["lr"] = learning_rate * warm * max(0.02, 1 - step / steps)
             batch = trim(inputs.take(chunks[pick]))
             losses = encoder.pretraining_loss(batch)

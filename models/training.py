@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,11 +170,17 @@ class _Module(L.LightningModule):  # type: ignore[misc]
     # -- steps
 
     def on_train_epoch_start(self) -> None:
-        """Seed by epoch, so that a resumed run draws what the uninterrupted one drew."""
-        torch.manual_seed(self.settings.seed * 100_003 + self.current_epoch)
+        """Learning rate by epoch, so that a resumed run is the uninterrupted one."""
+        share = self.current_epoch / self.settings.max_epochs
+        rate = self.settings.learning_rate * (0.525 + 0.475 * math.cos(math.pi * share))
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
     def training_step(self, batch: SplitData, batch_idx: int) -> Tensor:
         """Outcome loss, branches, auxiliary losses and the linear path's ridge."""
+        # By step, since data loaders draw from the same stream at moments of their own choice.
+        torch.manual_seed(self.settings.seed * 100_003 + self.current_epoch * 1_009 + batch_idx)
         output = self.model(batch.inputs)
         loss = outcome_loss(self.kind, output.prediction, batch)
         self._note("train_outcome_loss", float(loss.detach()))
@@ -258,17 +265,13 @@ class _Module(L.LightningModule):  # type: ignore[misc]
                 continue
             small = parameter.ndim < 2 or id(parameter) in linear
             (free if small else decayed).append(parameter)
-        optimizer = torch.optim.AdamW(
+        return torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": self.settings.weight_decay},
                 {"params": free, "weight_decay": 0.0},
             ],
             lr=self.settings.learning_rate,
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, self.settings.max_epochs, self.settings.learning_rate * 0.05
-        )
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def _targets(batch: SplitData, rows: Tensor) -> SplitData:
@@ -373,6 +376,7 @@ def train(
         mode="min",
         save_top_k=1,
         save_last=True,
+        save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
     stop = EarlyStopping("tuning_loss", mode="min", patience=settings.patience)

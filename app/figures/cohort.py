@@ -29,6 +29,7 @@ def availability(summary: CohortSummary) -> go.Figure:
             customdata=have,
             text=text,
             texttemplate="%{text}",
+            textfont={"size": 12},
             hovertemplate="%{y}: %{customdata:,} patients, %{z:.1%}<extra></extra>",
             zmin=0,
             zmax=1,

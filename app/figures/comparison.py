@@ -120,6 +120,7 @@ def differences(evaluation: Evaluation, styles: Styles) -> go.Figure:
             y=list(range(size)),
             text=text,
             texttemplate="%{text}",
+            textfont={"size": 12},
             customdata=hover,
             hovertemplate="%{customdata}<extra></extra>",
             hoverongaps=False,

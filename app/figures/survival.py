@@ -53,7 +53,7 @@ def kaplan_meier(panels: Sequence[Panel], end_days: float, time_title: str) -> g
         curves = [(top - _TITLE - _CURVES) / total, (top - _TITLE) / total]
         bottom = top - _TITLE - _CURVES - _AXIS
         beneath = [(bottom - table) / total, bottom / total]
-        across = [column / columns + (0.075 if column else 0), (column + 1) / columns]
+        across = [column / columns + (0.085 if column else 0), (column + 1) / columns]
         axes = _Axes(2 * number_ + 1)
         layout |= axes.layout(across, curves, beneath, end_days, time_title, panel.split)
         _draw(figure, panel.split, axes)
@@ -246,7 +246,7 @@ def _caption(figure: go.Figure, panel: Panel, axes: _Axes, top: float, table_top
         tests = "log-rank test undefined"
     if not ratio.undefined:
         tests += (
-            f"; high vs low: hazard ratio {number(ratio.value, 2)} "
+            f"; hazard ratio {number(ratio.value, 2)} "
             f"({number(ratio.low, 2)} to {number(ratio.high, 2)})"
         )
     patients = sum(g.n for g in split.groups)
@@ -279,4 +279,4 @@ def _colours(split: KaplanMeierSplit) -> tuple[str, ...]:
 
 
 def _short(name: str) -> str:
-    return name.removesuffix(" risk").replace("ntermediate", "nterm.")
+    return name.removesuffix(" risk").replace("ntermediate", "nt.")

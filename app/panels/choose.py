@@ -13,8 +13,13 @@ from models.checkpoint import Run
 _CHOSEN, _ADDRESS = "chosen_task", "task_in_address"
 
 
-def task(workspace: Workspace) -> Task:
-    """The task chosen here or in the address (?task=cohort/task), kept from page to page."""
+def task(workspace: Workspace, page: str) -> Task:
+    """The task chosen here or in the address (?task=cohort/task), kept from page to page.
+
+    page: makes the control this page's own; Streamlit forgets what a control of the same key on
+    another page was set to.
+    """
+    control = f"task control {page}"
     tasks = {t.key: t for t in workspace.tasks()}
     if not tasks:
         raise WorkspaceError(
@@ -26,19 +31,19 @@ def task(workspace: Workspace) -> Task:
     fresh = asked is not None and asked != st.session_state.get(_ADDRESS)
     if fresh and asked in tasks:
         st.session_state[_CHOSEN] = asked
-        st.session_state.pop("task_control", None)
+        st.session_state.pop(control, None)
     elif fresh:
         st.warning(
             f"The address asks for the task {markdown(str(asked))}, which is not in this workspace."
         )
     wanted = st.session_state.get(_CHOSEN)
-    if st.session_state.get("task_control") not in tasks:
-        st.session_state["task_control"] = wanted if wanted in tasks else next(iter(tasks))
+    if st.session_state.get(control) not in tasks:
+        st.session_state[control] = wanted if wanted in tasks else next(iter(tasks))
     chosen = st.selectbox(
         "Task",
         list(tasks),
         format_func=lambda key: task_title(workspace, tasks[key]),
-        key="task_control",
+        key=control,
     )
     st.session_state[_CHOSEN] = st.session_state[_ADDRESS] = chosen
     st.query_params["task"] = chosen
@@ -53,13 +58,13 @@ def task_title(workspace: Workspace, task: Task) -> str:
 def runs(label: str, usable: Sequence[Run], default: Sequence[str], key: str) -> list[Run]:
     """Some of the runs, in the order listed."""
     titles = {run.config.name: run.config.title for run in usable}
-    chosen = st.multiselect(
+    chosen = st.pills(
         label,
         list(titles),
+        selection_mode="multi",
         default=[name for name in default if name in titles],
-        format_func=lambda name: _unambiguous(name, titles),
+        format_func=lambda name: markdown(_unambiguous(name, titles)),
         key=key,
-        placeholder="Choose one or more",
     )
     return [run for run in usable if run.config.name in chosen]
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.evaluation import best_unimodal, find_difference
-from app import theme
 from app.figures.text import count, number, p_phrase, signed
 from app.workspace import SIGNIFICANT, is_real, leader
 
@@ -16,7 +15,7 @@ Evaluation = Mapping[str, Any]
 def verdict(evaluation: Evaluation) -> str:
     """Who leads in a split, by how much, and whether that is more than chance. Plain text."""
     best = leader(evaluation)
-    split = theme.split_title(evaluation["split"]).lower()
+    split = evaluation["split"]
     if best is None:
         return evaluation["undefined"] or f"C is undefined for the {split} patients."
     c = best["c_index"]

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from monai.networks.nets.resnet import ResNet, ResNetBlock
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.contracts import Encoded, Kind, ModalityInput, VoxelGrid
@@ -29,6 +29,19 @@ class CTResNetConfig(EncoderConfig):
     stage_widths: tuple[int, int, int, int] = (16, 32, 48, 64)
     token_width: int = Field(default=48, gt=0)
     token_grid: tuple[int, int, int] = (6, 6, 6)
+
+    @model_validator(mode="after")
+    def _cells_are_whole(self) -> CTResNetConfig:
+        deepest = [n // 8 for n in self.shape]
+        fits = all(n % 16 == 0 for n in self.shape) and all(
+            have % want == 0 for have, want in zip(deepest, self.token_grid, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"shape {self.shape} must be multiples of 16, and token_grid {self.token_grid} "
+                f"must divide its eighth, {tuple(deepest)}"
+            )
+        return self
 
 
 @ENCODERS.register("ct_resnet")
@@ -75,7 +88,12 @@ class CTResNet(ModalityEncoder):
         self.mix = nn.Conv3d(fine, fine, 1)
         self.lesions = nn.Conv3d(fine, len(LESIONS), 1)
         nn.init.constant_(cast(Tensor, self.lesions.bias), -3.0)
-        self.radiology = nn.Linear(2 * config.token_width, len(RADIOLOGY_TARGETS))
+        # Standardised first: summaries of logits, shares and deep features differ in scale, and
+        # the heads' gradients must not drown what the location losses taught.
+        self.radiology = nn.Sequential(
+            nn.BatchNorm1d(2 * config.token_width, affine=False),
+            nn.Linear(2 * config.token_width, len(RADIOLOGY_TARGETS)),
+        )
         self.token_width = config.token_width
         self.pooled_width = 2 * config.token_width
 

@@ -33,9 +33,9 @@ def main() -> None:
         "tuning patients and applied, unchanged, to test patients.",
     )
     workspace = frame.workspace()
-    first, second, third = st.columns([3, 2, 3])
+    first, second = st.columns(2)
     with first:
-        task = choose.task(workspace)
+        task = choose.task(workspace, "survival")
     splits = workspace.splits(task)
     if not splits:
         st.info("This cohort has no internal or external test patients for the task.")
@@ -49,6 +49,10 @@ def main() -> None:
             required=True,
             key=f"survival split {task.key}",
         )
+    usable, broken = workspace.usable_runs(task)
+    chosen = choose.runs("Runs", usable, _suggested(usable), key=f"survival runs {task.key}")
+    choose.broken(broken)
+    third, fourth = st.columns(2)
     with third:
         rule = st.segmented_control(
             "Cut the predicted risk at",
@@ -58,17 +62,24 @@ def main() -> None:
             required=True,
             key="survival rule",
         )
-    usable, broken = workspace.usable_runs(task)
-    chosen = choose.runs("Runs", usable, _suggested(usable), key=f"survival runs {task.key}")
-    choose.broken(broken)
+    split = split or splits[0]
+    with fourth:
+        horizon = _horizon(workspace, task, split)
     if not chosen:
         st.info("Choose at least one run to see its risk groups.")
         return
-    _groups(workspace, task, split or splits[0], rule or "median", chosen)
+    _groups(workspace, task, split, rule or "median", horizon, chosen)
 
 
-def _groups(workspace: Workspace, task: Task, split: str, rule: str, chosen: Sequence[Run]) -> None:
-    horizon = _horizon(workspace, task, split)
+def _groups(
+    workspace: Workspace,
+    task: Task,
+    split: str,
+    rule: str,
+    horizon: float,
+    chosen: Sequence[Run],
+) -> None:
+    """Curves and their numbers."""
     good, failed = progress.predictions(workspace, task, chosen, [split])
     choose.broken(failed)
     cuts = _cuts(workspace, task, split, rule, good)
@@ -118,7 +129,7 @@ def _horizon(workspace: Workspace, task: Task, split: str) -> float:
     usual = min(int(task.horizon_days or longest), longest)
     return float(
         st.slider(
-            "Horizon: what happens later is not counted (days)",
+            "Horizon in days (what happens later is not counted)",
             min_value=min(30, longest - 1),
             max_value=longest,
             value=usual,
@@ -141,16 +152,23 @@ def _cuts(
     columns = st.columns(min(max(len(runs), 1), 4))
     for number_, run in enumerate(runs):
         name = run.config.name
-        learned = workspace.risk_groups(task, name, split, "median", None)
         with columns[number_ % len(columns)]:
             cuts[name] = st.number_input(
                 f"Log-risk cut-off: {markdown(run.config.title)}",
-                value=round(learned.cutoffs.values[0], 3),
+                value=_median_cut(workspace, task, name, split),
                 step=0.05,
                 format="%.3f",
                 key=f"cut {task.key} {name}",
             )
     return cuts
+
+
+def _median_cut(workspace: Workspace, task: Task, name: str, split: str) -> float:
+    """Where a fixed cut starts; 0, the middle of a Cox model's scale, if nobody differs in risk."""
+    try:
+        return round(workspace.risk_groups(task, name, split, "median", None).cutoffs.values[0], 3)
+    except ValueError:
+        return 0.0
 
 
 def _how(panels: Sequence[Panel], split: str) -> None:

@@ -38,13 +38,12 @@ def main() -> None:
         "comparisons in the same patients.",
     )
     workspace = frame.workspace()
-    left, right = st.columns([2, 5])
+    left, _ = st.columns([1, 1])
     with left:
-        task = choose.task(workspace)
+        task = choose.task(workspace, "compare")
     usable, broken = workspace.usable_runs(task)
     names = [run.config.name for run in usable]
-    with right:
-        chosen = choose.runs("Runs", usable, names, key=f"compare runs {task.key}")
+    chosen = choose.runs("Runs", usable, names, key=f"compare runs {task.key}")
     choose.broken(broken)
     if not chosen:
         st.info("Choose at least one run to see how well it discriminates.")
@@ -132,10 +131,13 @@ def _gain(
     )
     st.caption(
         "One point is 0.01 of C. Intervals are paired: both runs see the same resampled patients. "
-        "An interval that crosses zero is compatible with no gain."
+        "An interval that crosses zero is compatible with no gain. Percent: of the baseline's C, "
+        "which its interval takes as known. Holm: p adjusted for all pairs of runs."
     )
+    st.table(pd.DataFrame([_gain_row(name, found) for name in names]), hide_index=True)
 
 
+@st.fragment
 def _details(
     task: Task,
     evaluations: Mapping[str, Evaluation],
@@ -152,7 +154,7 @@ def _details(
         key=f"compare split {task.key}",
     )
     evaluation = evaluations[split or next(iter(evaluations))]
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([2, 1], gap="large")
     with left:
         if len(evaluation["runs"]) > 1:
             figure.show(
@@ -165,7 +167,6 @@ def _details(
             st.info("Differences need at least two runs.")
     with right:
         _how_to_read(evaluation)
-        _gain_table(gains(evaluation))
     _table(task, evaluation, titles)
 
 
@@ -184,25 +185,17 @@ def _how_to_read(evaluation: Evaluation) -> None:
     )
 
 
-def _gain_table(found: Sequence[Gain]) -> None:
-    if not found:
-        return
-    st.markdown(f"**Gain over {markdown(found[0].baseline_title)}** (95% interval)")
-    st.table(
-        pd.DataFrame(
-            [
-                {
-                    "Run": markdown(g.title),
-                    "Points": signed_interval(g.points),
-                    "Percent": signed_interval(g.percent, unit="%"),
-                    "Holm p": p_value(g.p_holm),
-                }
-                for g in found
-            ]
-        ),
-        hide_index=True,
-    )
-    st.caption("Percent: of the baseline's C, which its interval takes as known.")
+def _gain_row(name: str, found: Mapping[str, Sequence[Gain]]) -> dict[str, str]:
+    """One run's gain in every split."""
+    row: dict[str, str] = {}
+    for split, split_gains in found.items():
+        for g in split_gains:
+            if g.run == name:
+                row["Run"] = markdown(g.title)
+                row[f"{split.capitalize()}: points"] = signed_interval(g.points)
+                row[f"{split.capitalize()}: percent"] = signed_interval(g.percent, unit="%")
+                row[f"{split.capitalize()}: Holm p"] = p_value(g.p_holm)
+    return row
 
 
 def _table(task: Task, evaluation: Evaluation, titles: Mapping[str, str]) -> None:

@@ -140,11 +140,16 @@ def _run(config: RunConfig) -> dict[str, str]:
     return {
         "Run": markdown(config.title),
         "Encoders": markdown(encoders),
-        "Trained": f"{_when(training.created)}, {markdown(training.device)}, "
+        "Trained": f"{_when(training.created)}, {_device(training.device)}, "
         f"{training.seconds:,.0f} s, {epochs}",
         "Training / tuning patients": f"{training.n_train:,} / {training.n_tuning:,}",
         "Tuning C": number(training.tuning_score),
     }
+
+
+def _device(name: str) -> str:
+    """'CPU' for cpu; the name as it stands for others."""
+    return name.upper() if name in ("cpu", "cuda", "mps") else markdown(name)
 
 
 def _when(created: str) -> str:

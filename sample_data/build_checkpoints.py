@@ -1,0 +1,164 @@
+"""Makes everything in sample_data/checkpoints from nothing: `make checkpoints`.
+
+1. Pretrain the CT encoder on fresh simulated scans (radiology targets, no outcomes).
+2. Write the demo's two cohorts (`small`, seed 0) with that encoder's features.
+3. Train the sample runs of both tasks; the event encoder is pretrained on the way.
+4. Store what each run predicts for a few patients, so that anyone can check a copy.
+
+Steps that are already done are kept, so the command may be stopped and started again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import typer
+from rich.console import Console
+
+from analysis.cohort.cohort import Cohort
+from analysis.experiment import Plan, train_run
+from analysis.predict import predict
+from models.checkpoint import load_run, save_encoder
+from models.encoders.volume import CTResNet, CTResNetConfig
+from models.pretraining import location_loss, pretrain_ct, radiology_loss
+from models.runtime import keep_large_blocks, quiet_transformers
+from models.training import TrainingSettings
+from sample_data.pretraining import radiology_batches
+from sample_data.progress import stage_bar
+from sample_data.workspace import CHECKPOINTS, ENCODERS, RUNS, shipped_ct_encoder, write_sample
+
+TASKS = {"pe": "mortality", "cvd": "mace"}
+CROP_STEPS, SCAN_STEPS = 1800, 600
+REFERENCE_FILE = "reference_predictions.parquet"
+N_REFERENCE = 12
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One sample run of every task."""
+
+    name: str
+    title: str
+    strategy: str
+    modalities: tuple[str, ...] = ("ct", "ehr")
+    ehr: str = "onehot"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+RECIPES = (
+    Recipe("ct", "CT only", "unimodal", ("ct",)),
+    Recipe("ehr-onehot", "EHR only (one-hot)", "unimodal", ("ehr",)),
+    Recipe("ehr-clmbr", "EHR only (CLMBR)", "unimodal", ("ehr",), "clmbr"),
+    *(
+        Recipe(f"{name}-{ehr}", f"{title} ({label})", strategy, ehr=ehr, options=options)
+        for ehr, label in (("onehot", "one-hot"), ("clmbr", "CLMBR"))
+        for name, title, strategy, options in (
+            ("late", "Late fusion", "late", {}),
+            ("contrastive", "Contrastive alignment", "contrastive", {}),
+            ("cross-attention", "Cross-attention", "cross_attention", {"query": "ehr"}),
+            ("co-attention-image", "Co-attention, image-guided", "co_attention", {"guide": "ct"}),
+        )
+    ),
+)
+
+
+def pretrain_shipped_ct(say: Any) -> str:
+    """The CT encoder from nothing; returns its hash."""
+    torch.manual_seed(0)
+    encoder = CTResNet(CTResNetConfig())
+    batches = radiology_batches(0)
+
+    def crops(done: int, total: int, losses: Mapping[str, float]) -> None:
+        say("Pretraining the CT encoder on crops", done, total, losses)
+
+    def scans(done: int, total: int, losses: Mapping[str, float]) -> None:
+        say("Pretraining the CT encoder on scans", done, total, losses)
+
+    pretrain_ct(encoder, batches, CROP_STEPS, losses_of=location_loss, report=crops)
+    pretrain_ct(
+        encoder, batches, SCAN_STEPS, losses_of=radiology_loss, learning_rate=1e-3, report=scans
+    )
+    return save_encoder(encoder, ENCODERS, provenance=CT_PROVENANCE)
+
+
+CT_PROVENANCE = {
+    "encodes": "volume",
+    "objective": "radiology targets of simulated scans: embolus and calcium, present, how much "
+    "and where, and the RV/LV ratio; never an outcome",
+    "steps": [CROP_STEPS, SCAN_STEPS],
+}
+
+
+def build_runs(cohorts: Path, say: Any) -> None:
+    """All sample runs that are not there yet."""
+    for kind, task in TASKS.items():
+        for recipe in RECIPES:
+            out = RUNS / f"{kind}-{recipe.name}"
+            if out.is_dir():
+                continue
+            plan = Plan(
+                cohort=cohorts / kind,
+                task=task,
+                strategy=recipe.strategy,
+                out=out,
+                encoder_store=ENCODERS,
+                modalities=recipe.modalities,
+                ehr=recipe.ehr,
+                strategy_config=recipe.options,
+                settings=TrainingSettings(),
+                title=recipe.title,
+                command="make checkpoints",
+            )
+
+            def stage(
+                what: str, done: int, total: int, numbers: Mapping[str, float], name: str = out.name
+            ) -> None:
+                say(f"{name}: {what}", done, total, numbers)
+
+            train_run(plan, stage)
+
+
+def store_references(cohorts: Path) -> None:
+    """What each run predicts for the first internal patients, from their own files."""
+    for folder in sorted(RUNS.iterdir()):
+        run = load_run(folder, [ENCODERS])
+        cohort = Cohort.open(cohorts / folder.name.split("-")[0])
+        ids = cohort.subject_ids("internal", run.config.task.name)[:N_REFERENCE]
+        made = predict(run, cohort, ids)
+        frame = pd.DataFrame({"subject_id": made.subject_ids, "log_risk": made.risk})
+        frame.to_parquet(folder / REFERENCE_FILE, index=False)
+
+
+def main(
+    cohorts: Annotated[
+        Path, typer.Option(help="Where the small cohorts are kept; made when missing.")
+    ] = Path("build/cohorts"),
+    fresh: Annotated[bool, typer.Option(help="Forget the shipped checkpoints first.")] = False,
+    processes: Annotated[int, typer.Option(min=1)] = 2,
+) -> None:
+    """Make sample_data/checkpoints again."""
+    keep_large_blocks()
+    quiet_transformers()
+    if fresh:
+        shutil.rmtree(CHECKPOINTS, ignore_errors=True)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with stage_bar(Console(stderr=True)) as say:
+        encoder = shipped_ct_encoder() or pretrain_shipped_ct(say)
+        for kind in TASKS:
+            if not (cohorts / kind).is_dir():
+                write_sample(
+                    kind, "small", 0, cohorts / kind, processes=processes, report=say,
+                    encoder_hash=encoder,
+                )  # fmt: skip
+        build_runs(cohorts, say)
+    store_references(cohorts)
+
+
+if __name__ == "__main__":
+    typer.run(main)
