@@ -8,9 +8,9 @@ A cohort or run that cannot be read is listed with the reason; it never takes a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -294,12 +294,12 @@ class Workspace:
         task: Task,
         runs: Sequence[Run],
         splits: Sequence[str],
-        progress: Progress | None = None,
+        progress: Callable[[float, str], None] | None = None,
     ) -> tuple[list[Run], dict[str, str]]:
         """Predict for the splits and those that cut-offs are learned on; everything is stored.
 
-        Returns the runs that could, and {run name: reason} of the others. progress counts
-        (run, split) pairs; it may raise to leave, and what is predicted by then stays.
+        Returns the runs that could, and {run name: reason} of the others. progress gets the share
+        done and what is being done; it may raise to leave, and what is finished by then stays.
         """
         cohort = self.cohort(task.cohort)
         wanted = [
@@ -311,10 +311,16 @@ class Workspace:
         for number, run in enumerate(runs):
             try:
                 for part, split in enumerate(wanted):
+                    before = number * len(wanted) + part
                     with self._work:
-                        predict_stored(run, cohort, split, self.store)
-                    if progress is not None:
-                        progress(number * len(wanted) + part + 1, len(runs) * len(wanted))
+                        predict_stored(
+                            run,
+                            cohort,
+                            split,
+                            self.store,
+                            partial(_tell, progress, run, before, len(runs) * len(wanted)),
+                        )
+                    _tell(progress, run, before, len(runs) * len(wanted), 1, 1)
                 good.append(run)
             except (ValueError, OSError) as error:  # CohortError and RunError are ValueErrors
                 broken[run.config.name] = str(error)
@@ -367,6 +373,22 @@ class Workspace:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+
+def _tell(
+    progress: Callable[[float, str], None] | None,
+    run: Run,
+    before: int,
+    parts: int,
+    done: int,
+    total: int,
+) -> None:
+    """Report one part of several as (share of everything, what is being done)."""
+    if progress is not None:
+        words = run.config.title
+        if total > 1:
+            words += f", {done:,} of {total:,} patients read"
+        progress(min((before + done / total) / parts, 1.0), words)
 
 
 def gains(evaluation: Mapping[str, Any]) -> list[Gain]:

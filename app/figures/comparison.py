@@ -140,7 +140,9 @@ def differences(evaluation: Evaluation, styles: Styles) -> go.Figure:
         )
     )
     figure = theme.finish(
-        figure, height=110 + _ROW * size, margin={"l": 10, "r": 10, "t": 60, "b": 10}
+        figure,
+        height=110 + _row_height(names, styles) * size,
+        margin={"l": 10, "r": 10, "t": 60, "b": 10},
     )
     figure.update_xaxes(
         tickvals=list(range(size)),
@@ -264,7 +266,7 @@ def _panels(titles: Sequence[str], names: Sequence[str], styles: Styles, unit: s
     figure = go.Figure(layout={**layout, "annotations": annotations})
     return theme.finish(
         figure,
-        height=130 + _ROW * len(names),
+        height=130 + _row_height(names, styles) * len(names),
         margin={"l": 10, "r": 10, "t": 62, "b": 52},
     )
 
@@ -353,6 +355,12 @@ def _share_range(figure: go.Figure, panels: int, ends: Sequence[float]) -> None:
     for panel in range(1, panels + 1):
         tag = "" if panel == 1 else str(panel)
         figure.layout[f"xaxis{tag}"].range = [low - air, high + air]
+
+
+def _row_height(names: Sequence[str], styles: Styles) -> int:
+    """Pixels a run needs: long titles take three lines or more."""
+    lines = max(two_lines(styles[name].title).count("<br>") + 1 for name in names)
+    return max(_ROW, 17 * lines + 8)
 
 
 def _labelled(style: RunStyle, before: str = "") -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import streamlit as st
 
-from app.figures.text import count, markdown
+from app.figures.text import markdown
 from app.workspace import Task, Workspace
 from models.checkpoint import Run
 
@@ -17,15 +18,17 @@ def predictions(
     """Predict what is not stored yet, with a bar; returns usable runs and reasons of others."""
     place = st.empty()
 
-    def progress(done: int, total: int) -> None:
-        share = f"{done} of {total} parts done"
-        place.progress(
-            done / total,
-            text=f"Predicting {task_words} with {count(len(runs), 'run')}: {share}. Results are "
-            "stored, so you can leave this page and nothing is computed twice.",
-        )
+    began = time.monotonic()
 
-    task_words = markdown(task.title.lower())
+    def progress(share: float, words: str) -> None:
+        # Stored predictions are read at once; a bar that flashes by would only disturb.
+        if time.monotonic() - began > 0.7:
+            place.progress(
+                share,
+                text=f"Predicting: {markdown(words)}. What is finished is stored: you can leave "
+                "this page, and it goes on from there when you come back.",
+            )
+
     try:
         with st.spinner("Reading stored predictions, or computing those that are missing"):
             return workspace.predictable(task, runs, splits, progress)

@@ -154,19 +154,16 @@ def _details(
         key=f"compare split {task.key}",
     )
     evaluation = evaluations[split or next(iter(evaluations))]
-    left, right = st.columns([2, 1], gap="large")
-    with left:
-        if len(evaluation["runs"]) > 1:
-            figure.show(
-                figures.differences(evaluation, styles),
-                frames.differences({evaluation["split"]: evaluation}),
-                f"differences {task.key} {evaluation['split']}",
-                alt="Difference in C between every pair of runs, row minus column",
-            )
-        else:
-            st.info("Differences need at least two runs.")
-    with right:
+    if len(evaluation["runs"]) > 1:
         _how_to_read(evaluation)
+        figure.show(
+            figures.differences(evaluation, styles),
+            frames.differences({evaluation["split"]: evaluation}),
+            f"differences {task.key} {evaluation['split']}",
+            alt="Difference in C between every pair of runs, row minus column",
+        )
+    else:
+        st.info("Differences need at least two runs.")
     _table(task, evaluation, titles)
 
 

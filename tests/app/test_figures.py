@@ -199,6 +199,20 @@ def test_names_from_files_are_no_markup(evaluations: Any, styles: Any) -> None:
         assert "&lt;a" in text
 
 
+def test_undefined_numbers_leave_gaps_not_errors(evaluations: Any, styles: Any) -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    evaluation = {**evaluations["internal"], "events": 0}
+    evaluation["runs"] = [{**row, "c_index": nothing} for row in evaluation["runs"]]
+    evaluation["differences"] = [
+        {**d, "difference": nothing, "p": None, "p_holm": None} for d in evaluation["differences"]
+    ]
+    assert not comparison.forest({"internal": evaluation}, styles).data
+    assert comparison.differences(evaluation, styles).data
+    assert "no comparison" in comparison.winners({"T": {"internal": evaluation}}, styles).to_json()
+    assert gains(evaluation) == []
+    assert frames.runs({"internal": evaluation})["c_index"].isna().all()
+
+
 def test_a_colour_belongs_to_a_strategy(styles: Any) -> None:
     colours = set(theme.STRATEGY_COLOURS.values()) | set(theme.SPARE_COLOURS)
     assert len(colours) == len(theme.STRATEGY_COLOURS) + len(theme.SPARE_COLOURS)

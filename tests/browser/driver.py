@@ -58,7 +58,11 @@ class Reader:
 
     def choose(self, label: str, option: str) -> Reader:
         """Choose an option of a selectbox."""
-        self.tab.get_by_role("combobox", name=label).click()
+        box = self.tab.locator('[data-testid="stSelectbox"]').filter(has_text=label).first
+        # A list that is opened while the page still scrolls closes again.
+        box.scroll_into_view_if_needed()
+        self.tab.wait_for_timeout(300)
+        box.get_by_label("Open").click()
         self.tab.get_by_role("option", name=option, exact=True).click()
         return self.settle()
 

@@ -291,7 +291,7 @@ def test_the_at_risk_table_stands_under_its_ticks(reader: Reader, tasks: dict[st
         """() => {
           const middle = e => { const b = e.getBoundingClientRect(); return b.x + b.width / 2; };
           const plot = document.querySelector('.js-plotly-plot');
-          const ticks = [...plot.querySelectorAll('.xaxislayer-above .xtick text')].map(middle);
+          const ticks = [...plot.querySelectorAll('.xaxislayer-above text')].map(middle);
           const counts = [...plot.querySelectorAll('.scatterlayer .text text')].map(middle);
           return [ticks, counts];
         }"""

@@ -3,15 +3,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toys import events
 
 from models.checkpoint import (
     CohortEntry,
@@ -34,6 +30,7 @@ from models.encoders.table import TableColumn, TableConfig, TableEncoder
 from models.fusion.base import STRATEGIES
 from models.network import FusionModel, stream_widths
 from models.vocabulary import Vocabulary
+from tests.models.toys import events
 
 VOCABULARY = Vocabulary(("A", "B", "C"), (0.0, 1.0, 2.0), (1.0, 2.0, 3.0))
 

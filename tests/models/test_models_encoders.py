@@ -1,14 +1,9 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toys import events
 
 from models.contracts import CodeVocabulary, Kind, ModalityInput, VoxelGrid
 from models.encoders.bag import GatedAttentionMIL, GatedAttentionMILConfig
@@ -18,6 +13,7 @@ from models.encoders.counts import CodeCounts, CodeCountsConfig
 from models.encoders.table import TableColumn, TableConfig, TableEncoder
 from models.encoders.volume import CTResNet, CTResNetConfig
 from models.pretraining import pretrain_clmbr
+from tests.models.toys import events
 
 
 def table(values: list[list[float | None]]) -> ModalityInput:
@@ -116,9 +112,7 @@ def test_next_code_pretraining_learns_a_grammar():
 
 def test_ct_tokens_lie_on_their_grid():
     torch.manual_seed(0)
-    config = CTResNetConfig(
-        shape=(32, 48, 48), spacing_mm=(11, 7.2, 7.2), token_grid=(2, 6, 6)
-    )
+    config = CTResNetConfig(shape=(32, 48, 48), spacing_mm=(11, 7.2, 7.2), token_grid=(2, 6, 6))
     encoder = CTResNet(config).eval()
     volume = torch.randn(2, 1, 32, 48, 48) * 100 - 500
     one = torch.tensor([True, False])

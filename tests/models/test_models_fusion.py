@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toys import encoded, streams
 
 import models.fusion  # noqa: F401
 from models.contracts import Encoded, FusionOutput
@@ -16,6 +11,7 @@ from models.fusion.base import STRATEGIES, FusionStrategy, StreamWidths
 from models.fusion.co_attention import CoAttentionConfig, CoAttentionFusion
 from models.fusion.cross_attention import CrossAttentionConfig, CrossAttentionFusion
 from models.fusion.late import LateFusion
+from tests.models.toys import encoded, streams
 
 FUSING = [name for name in STRATEGIES if STRATEGIES.get(name).min_modalities > 1]
 CASES = [(name, m) for name in FUSING for m in (2, 3)] + [("unimodal", 1)]

@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toys import encoded, streams
 
 import models.fusion  # noqa: F401
 from models.contracts import Kind, ModalityInput
@@ -19,6 +13,7 @@ from models.fusion.base import STRATEGIES
 from models.losses import class_loss, cox_loss, info_nce
 from models.network import FusionModel, stream_widths
 from models.training import SplitData, TrainingSettings, train
+from tests.models.toys import encoded, streams
 
 
 def score(prediction: torch.Tensor, patients: SplitData) -> float:
