@@ -11,6 +11,7 @@ Steps that are already done are kept, so the command may be stopped and started 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from models.encoders.volume import CTResNet, CTResNetConfig
 from models.pretraining import location_loss, pretrain_ct, radiology_loss
 from models.runtime import keep_large_blocks, quiet_transformers
 from models.training import TrainingSettings
+from sample_data.cohorts import plan, write_cohort
 from sample_data.pretraining import radiology_batches
 from sample_data.progress import stage_bar
 from sample_data.workspace import CHECKPOINTS, ENCODERS, RUNS, shipped_ct_encoder, write_sample
@@ -102,7 +104,7 @@ def build_runs(cohorts: Path, say: Any) -> None:
             out = RUNS / f"{kind}-{recipe.name}"
             if out.is_dir():
                 continue
-            plan = Plan(
+            todo = Plan(
                 cohort=cohorts / kind,
                 task=task,
                 strategy=recipe.strategy,
@@ -121,18 +123,21 @@ def build_runs(cohorts: Path, say: Any) -> None:
             ) -> None:
                 say(f"{name}: {what}", done, total, numbers)
 
-            train_run(plan, stage)
+            train_run(todo, stage)
 
 
-def store_references(cohorts: Path) -> None:
-    """What each run predicts for the first internal patients, from their own files."""
-    for folder in sorted(RUNS.iterdir()):
-        run = load_run(folder, [ENCODERS])
-        cohort = Cohort.open(cohorts / folder.name.split("-")[0])
-        ids = cohort.subject_ids("internal", run.config.task.name)[:N_REFERENCE]
-        made = predict(run, cohort, ids)
-        frame = pd.DataFrame({"subject_id": made.subject_ids, "log_risk": made.risk})
-        frame.to_parquet(folder / REFERENCE_FILE, index=False)
+def store_references() -> None:
+    """What each run predicts for the first internal patients of the tiny cohorts, from files."""
+    with tempfile.TemporaryDirectory() as home:
+        for kind in TASKS:
+            write_cohort(plan(kind, "tiny", 0), Path(home) / kind)
+        for folder in sorted(RUNS.iterdir()):
+            run = load_run(folder, [ENCODERS])
+            cohort = Cohort.open(Path(home) / folder.name.split("-")[0])
+            ids = cohort.subject_ids("internal", run.config.task.name)[:N_REFERENCE]
+            made = predict(run, cohort, ids)
+            frame = pd.DataFrame({"subject_id": made.subject_ids, "log_risk": made.risk})
+            frame.to_parquet(folder / REFERENCE_FILE, index=False)
 
 
 def main(
@@ -157,7 +162,7 @@ def main(
                     encoder_hash=encoder,
                 )  # fmt: skip
         build_runs(cohorts, say)
-    store_references(cohorts)
+    store_references()
 
 
 if __name__ == "__main__":
