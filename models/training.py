@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from models.contracts import Encoded, FusionOutput, Inputs
+from models.linear_start import ridge_path
 from models.losses import class_loss, cox_loss
 from models.network import FusionModel
 
@@ -28,7 +29,7 @@ HISTORY_COLUMNS = ("epoch", "name", "modality", "value")
 class TrainingSettings(BaseModel):
     """How a model is trained. batch_size 0 means all patients in one step (full-batch Cox).
 
-    linear_penalty: ridge on the linear path, per patient as in penalised Cox regression.
+    linear_start: begin the linear path at the ridge solution and keep its penalty.
     patience: epochs without a better tuning loss before training stops.
     """
 
@@ -38,7 +39,7 @@ class TrainingSettings(BaseModel):
     batch_size: int = Field(default=256, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
-    linear_penalty: float = Field(default=0.05, ge=0)
+    linear_start: bool = True
     branch_weight: float = Field(default=0.5, ge=0, description="losses of unimodal branches")
     patience: int = Field(default=15, gt=0)
     seed: int = 0
@@ -130,9 +131,11 @@ class _Module(L.LightningModule):  # type: ignore[misc]
         kind: Literal["survival", "classification"],
         settings: TrainingSettings,
         score: Score,
+        linear_penalty: float,
     ) -> None:
         super().__init__()
         self.model = model
+        self.linear_penalty = linear_penalty
         self.kind = kind
         self.settings = settings
         self.score = score
@@ -193,7 +196,7 @@ class _Module(L.LightningModule):  # type: ignore[misc]
             self._note(f"train_{name}_loss", float(term.detach()))
             loss = loss + term
         for layer in self.model.strategy.linear.values():
-            loss = loss + self.settings.linear_penalty * cast(Tensor, layer.weight).pow(2).sum()
+            loss = loss + self.linear_penalty * cast(Tensor, layer.weight).pow(2).sum()
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -346,6 +349,46 @@ def fit_statistics(model: FusionModel, data: SplitData) -> None:
         model.strategy.fit(model.encode(data.inputs))
 
 
+UNSOLVED_PENALTY = 0.05
+
+
+def start_linear(
+    model: FusionModel, kind: Literal["survival", "classification"], data: SplitData
+) -> float:
+    """Set the linear path to the ridge solution on the training patients; returns its penalty.
+
+    Modalities whose summary is itself still to be learnt start at zero.
+    """
+    strategy = model.strategy
+    with torch.no_grad():
+        encoded = model.encode(data.inputs)
+        fixed = [
+            name
+            for name in strategy.linear
+            if name in model.frozen or model.encoder(name).pooled_is_fixed
+        ]
+        if not fixed:
+            return UNSOLVED_PENALTY
+        columns = {name: strategy.linear_inputs(name, encoded[name]) for name in fixed}
+    x = torch.cat(list(columns.values()), dim=1)
+    targets = _targets(data, torch.arange(len(x)))
+
+    def loss(prediction: Tensor, rows: Tensor) -> Tensor:
+        return outcome_loss(kind, prediction, _targets(targets, rows))
+
+    def total(prediction: Tensor, rows: Tensor) -> Tensor:
+        part = _targets(targets, rows)
+        weight = part.event.sum() if part.event is not None else len(rows)
+        return outcome_loss(kind, prediction, part) * weight
+
+    weight, penalty = ridge_path(x, loss, total, strategy.outputs)
+    with torch.no_grad():
+        parts = torch.split(weight, [c.shape[1] for c in columns.values()])
+        for name, part in zip(fixed, parts, strict=True):
+            cast(Tensor, strategy.linear[name].weight).copy_(part.T)
+    return penalty
+
+
 def train(
     model: FusionModel,
     kind: Literal["survival", "classification"],
@@ -364,7 +407,8 @@ def train(
     """
     started = time.perf_counter()
     fit_statistics(model, training)
-    module = _Module(model, kind, settings, score)
+    penalty = start_linear(model, kind, training) if settings.linear_start else UNSOLVED_PENALTY
+    module = _Module(model, kind, settings, score, penalty)
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     precision = (
         ("bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed") if on_gpu else "32-true"

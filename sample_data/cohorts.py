@@ -446,7 +446,7 @@ def cohort_spec(plan: CohortPlan) -> CohortSpec:
             event_title="death from any cause",
             horizon_days=hazard.horizon_days,
         )
-        ct_title, index_event = "CT pulmonary angiogram", "CT pulmonary angiography"
+        index_event = "CT pulmonary angiography"
     else:
         title = "Simulated cardiovascular risk cohort"
         task = TaskSpec(
@@ -455,7 +455,7 @@ def cohort_spec(plan: CohortPlan) -> CohortSpec:
             event_title="cardiovascular death, myocardial infarction or stroke",
             horizon_days=hazard.horizon_days,
         )
-        ct_title, index_event = "Unenhanced chest CT", "unenhanced chest CT"
+        index_event = "unenhanced chest CT"
     return CohortSpec(
         name=f"{plan.kind}_simulated",
         title=title,
@@ -470,13 +470,13 @@ def cohort_spec(plan: CohortPlan) -> CohortSpec:
         modalities={
             CT: ModalitySpec(
                 kind=Kind.VOLUME,
-                title=ct_title,
+                title="CT",
                 path=IMAGING_FILE,
                 unit="HU",
                 spacing_mm=SITE_A.spacing_mm,
                 shape=SITE_A.shape,
             ),
-            EHR: ModalitySpec(kind=Kind.EVENTS, title="Electronic health record", path=EHR),
+            EHR: ModalitySpec(kind=Kind.EVENTS, title="EHR", path=EHR),
         },
         tasks={hazard.task: task},
         provenance=Provenance(

@@ -18,6 +18,7 @@ from app.figures.text import (
     plain,
     signed,
     signed_interval,
+    title_lines,
     two_lines,
 )
 from app.theme import RunStyle
@@ -181,7 +182,7 @@ def winners(tasks: Mapping[str, Mapping[str, Evaluation]], styles: Styles) -> go
                 continue
             _cell(figure, row, column, _winner(found[split], best), styles[best["run"]].colour)
     figure = theme.finish(
-        figure, height=60 + 104 * len(tasks), margin={"l": 10, "r": 10, "t": 40, "b": 6}
+        figure, height=60 + 124 * len(tasks), margin={"l": 10, "r": 10, "t": 40, "b": 6}
     )
     figure.update_xaxes(
         tickvals=list(range(len(splits))),
@@ -395,12 +396,14 @@ def _cell(figure: go.Figure, row: int, column: int, text: str, colour: str) -> N
 
 
 def _winner(evaluation: Evaluation, best: Mapping[str, Any]) -> str:
-    head, _, tail = best["title"].partition(": ")
-    lines = [f"<b>{plain(head)}</b>", *([plain(tail)] if tail else [])]
-    return "<br>".join([*lines, f"C {interval(best['c_index'])}", _standing(evaluation, best)])
+    heads, reads = title_lines(best["title"], 42)
+    lines = [*(f"<b>{line}</b>" for line in heads), *reads, f"C {interval(best['c_index'])}"]
+    return "<br>".join([*lines, _standing(evaluation, best)])
 
 
 def _standing(evaluation: Evaluation, best: Mapping[str, Any]) -> str:
+    if all(row["strategy"] == "unimodal" for row in evaluation["runs"]):
+        return "no fusion run to compare with"
     if best["strategy"] == "unimodal":
         return "no fusion strategy is above it"
     baseline = best_unimodal(evaluation["runs"])
@@ -413,4 +416,4 @@ def _standing(evaluation: Evaluation, best: Mapping[str, Any]) -> str:
         return f"<b>✓</b> {words}"
     p = difference["p"] if difference else None
     why = "lost after correction" if p is not None and p < SIGNIFICANT else "within chance"
-    return f"{words}: {why}"
+    return f"{words}<br>({why})"

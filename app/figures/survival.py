@@ -12,13 +12,14 @@ import plotly.graph_objects as go
 from analysis.survival.curves import KaplanMeierCurve
 from analysis.survival.groups import KaplanMeierSplit, RiskGroup
 from app import theme
-from app.figures.text import count, number, p_phrase, plain, two_lines
+from app.figures.text import count, number, p_phrase, plain, title_lines
 
 FEW_AT_RISK = 10
 _STEPS = (1, 2, 5, 7, 14, 30, 60, 90, 180, 365, 730, 1095, 1825, 3650)
 # Heights in pixels: the table's ticks must stand exactly under those of the curves.
 _TITLE, _CURVES, _AXIS, _LINE, _BELOW = 66, 300, 74, 22, 26
 _COLUMNS = 2
+_WIDTH = 44  # letters of a title that fit above a panel
 _AIR = "&nbsp;" * 3
 
 
@@ -43,15 +44,16 @@ def kaplan_meier(panels: Sequence[Panel], end_days: float, time_title: str) -> g
     rows = -(-len(panels) // columns)
     groups = max(len(panel.split.groups) for panel in panels)
     table = _LINE * groups + 6
-    block = _TITLE + _CURVES + _AXIS + table + _BELOW
+    above = _TITLE + _LINE * max(_lines(p.title) - 1 for p in panels)
+    block = above + _CURVES + _AXIS + table + _BELOW
     total = block * rows
     layout: dict[str, Any] = {}
     figure = go.Figure()
     for number_, panel in enumerate(panels):
         row, column = divmod(number_, columns)
         top = total - row * block
-        curves = [(top - _TITLE - _CURVES) / total, (top - _TITLE) / total]
-        bottom = top - _TITLE - _CURVES - _AXIS
+        curves = [(top - above - _CURVES) / total, (top - above) / total]
+        bottom = top - above - _CURVES - _AXIS
         beneath = [(bottom - table) / total, bottom / total]
         across = [column / columns + (0.085 if column else 0), (column + 1) / columns]
         axes = _Axes(2 * number_ + 1)
@@ -239,8 +241,8 @@ def _counts(group: RiskGroup, position: int, axes: _Axes) -> go.Scatter:
 def _caption(figure: go.Figure, panel: Panel, axes: _Axes, top: float, table_top: float) -> None:
     split = panel.split
     ratio = split.hazard_ratio
-    head, *reads = two_lines(panel.title, 60).split("<br>")
-    title = "  ".join([f"<b>{head}</b>", *reads])
+    heads, reads = title_lines(panel.title, _WIDTH)
+    title = "<br>".join([*(f"<b>{line}</b>" for line in heads), *reads])
     tests = f"log-rank {p_phrase(split.logrank.p)}"
     if split.logrank.undefined:
         tests = "log-rank test undefined"
@@ -272,6 +274,11 @@ def _caption(figure: go.Figure, panel: Panel, axes: _Axes, top: float, table_top
         y=table_top,
         **{**base, "font": {"size": 12}},
     )
+
+
+def _lines(title: str) -> int:
+    heads, reads = title_lines(title, _WIDTH)
+    return len(heads) + len(reads)
 
 
 def _colours(split: KaplanMeierSplit) -> tuple[str, ...]:

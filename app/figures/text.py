@@ -26,15 +26,22 @@ def markdown(text: str) -> str:
     return escaped.replace("\n", " ")
 
 
-def two_lines(title: str, width: int = 30, detail: str = "#5F6B77") -> str:
-    """A run's title over two lines for an axis: the strategy, then what it reads."""
+def title_lines(title: str, width: int) -> tuple[list[str], list[str]]:
+    """A run's title for a figure, wrapped: the strategy, and what it reads."""
     head, _, tail = title.partition(": ")
-    lines = [plain(line) for line in textwrap.wrap(head, width) or [""]]
-    tails = textwrap.wrap(tail, width + 4)
-    return "<br>".join(
-        lines
-        + [f'<span style="color:{detail};font-size:0.9em">{plain(line)}</span>' for line in tails]
-    )
+    heads = [plain(line) for line in _wrapped(head, width)] or [""]
+    return heads, [plain(line) for line in _wrapped(tail, width + 4)]
+
+
+def two_lines(title: str, width: int = 30) -> str:
+    """A run's title for an axis: the strategy, and under it, smaller, what it reads."""
+    heads, tails = title_lines(title, width)
+    small = [f'<span style="color:#5F6B77;font-size:0.9em">{line}</span>' for line in tails]
+    return "<br>".join([*heads, *small])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def number(value: float | None, digits: int = 3) -> str:

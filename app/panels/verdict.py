@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.evaluation import best_unimodal, find_difference
-from app.figures.text import count, number, p_phrase, signed
+from app.figures.text import count, interval, number, p_phrase, signed
 from app.workspace import SIGNIFICANT, is_real, leader
 
 Evaluation = Mapping[str, Any]
@@ -18,13 +18,10 @@ def verdict(evaluation: Evaluation) -> str:
     split = evaluation["split"]
     if best is None:
         return evaluation["undefined"] or f"C is undefined for the {split} patients."
-    c = best["c_index"]
-    lead = (
-        f"{best['title']} has the highest {split} C, {number(c['value'])} "
-        f"({number(c['low'])} to {number(c['high'])})"
-    )
+    c = interval(best["c_index"])
     if len(evaluation["runs"]) == 1:
-        return f"{lead}; it is the only run chosen."
+        return f"{best['title']} has an {split} C of {c}; it is the only run chosen."
+    lead = f"{best['title']} has the highest {split} C, {c}"
     if best["strategy"] == "unimodal":
         return f"{lead}: no fusion strategy is above the best single modality{_next(evaluation)}."
     baseline = best_unimodal(evaluation["runs"])

@@ -81,10 +81,11 @@ def _verdicts(evaluations: Mapping[str, Evaluation]) -> None:
     with st.container(border=True, key="verdict"):
         for split, evaluation in evaluations.items():
             st.markdown(f"**{theme.split_title(split)}.** {markdown(verdict(evaluation))}")
-        st.caption(
-            "The best run is picked on the same patients that it is judged on here, so its lead is "
-            "somewhat optimistic; a lead in both test sets says more than one."
-        )
+        if any(len(evaluation["runs"]) > 1 for evaluation in evaluations.values()):
+            st.caption(
+                "The best run is picked on the same patients that it is judged on here, so its "
+                "lead is somewhat optimistic; a lead in both test sets says more than one."
+            )
 
 
 def _forest(

@@ -24,10 +24,12 @@ class ModalityEncoder(nn.Module, ABC):
     """Turns one modality's raw tensors into tokens, a summary and their layout.
 
     A subclass sets `kind` and `Config`, and in its constructor `token_width` and
-    `pooled_width`. `fit` may take statistics (means, scales) from the training patients.
+    `pooled_width`. `fit` may take statistics (means, scales) from the training patients;
+    `pooled_is_fixed` says that the summary depends on nothing else, however long one trains.
     """
 
     kind: ClassVar[Kind]
+    pooled_is_fixed: ClassVar[bool] = False
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
     token_width: int
     pooled_width: int

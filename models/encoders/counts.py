@@ -32,6 +32,7 @@ class CodeCounts(ModalityEncoder):
     """
 
     kind = Kind.EVENTS
+    pooled_is_fixed = True
     Config = CodeCountsConfig
     value_mean: Tensor
     value_scale: Tensor

@@ -48,6 +48,7 @@ class TableEncoder(ModalityEncoder):
     """
 
     kind = Kind.TABLE
+    pooled_is_fixed = True
     Config = TableConfig
     mean: Tensor
     scale: Tensor

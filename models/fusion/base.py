@@ -188,12 +188,15 @@ class FusionStrategy(nn.Module, ABC):
 
         Summaries are standardised, so nothing means the training mean.
         """
-        terms = {}
-        for name, layer in self.linear.items():
-            x = self._projection(name).pooled_scale(encoded[name].pooled)
-            term: Tensor = layer(x)
-            terms[name] = term * encoded[name].present[:, None]
-        return terms
+        return {
+            name: layer(self.linear_inputs(name, encoded[name]))
+            for name, layer in self.linear.items()
+        }
+
+    def linear_inputs(self, name: str, encoded: Encoded) -> Tensor:
+        """(B, P) standardised summary of a modality, zero where it is absent."""
+        x: Tensor = self._projection(name).pooled_scale(encoded.pooled)
+        return x * encoded.present[:, None]
 
     def forward(self, encoded: Mapping[str, Encoded]) -> FusionOutput:
         """Fuse a batch of encoded modalities."""
