@@ -185,7 +185,7 @@ class AttentionMap:
 
     The last key column is the null key when `null_key` is true: where a query looks when no
     token of the key modality deserves it, and the only key when that modality is absent.
-    Taken after softmax, before dropout.
+    Taken after softmax; strategies give maps in eval mode only.
     """
 
     name: str

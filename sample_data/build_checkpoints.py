@@ -36,7 +36,14 @@ from sample_data.progress import stage_bar
 from sample_data.workspace import CHECKPOINTS, ENCODERS, RUNS, shipped_ct_encoder, write_sample
 
 TASKS = {"pe": "mortality", "cvd": "mace"}
-CROP_STEPS, SCAN_STEPS = 1800, 600
+# Alternating: crops teach the small lesions cheaply, whole scans the rest and their true scale.
+# (what is looked at, steps, learning rate)
+CT_ROUNDS = (
+    ("crops", 1800, 3e-3),
+    ("scans", 600, 1e-3),
+    ("crops", 1000, 2.5e-3),
+    ("scans", 700, 1e-3),
+)
 REFERENCE_FILE = "reference_predictions.parquet"
 N_REFERENCE = 12
 
@@ -76,16 +83,15 @@ def pretrain_shipped_ct(say: Any) -> str:
     encoder = CTResNet(CTResNetConfig())
     batches = radiology_batches(0)
 
-    def crops(done: int, total: int, losses: Mapping[str, float]) -> None:
-        say("Pretraining the CT encoder on crops", done, total, losses)
+    for number, (what, steps, rate) in enumerate(CT_ROUNDS, start=1):
 
-    def scans(done: int, total: int, losses: Mapping[str, float]) -> None:
-        say("Pretraining the CT encoder on scans", done, total, losses)
+        def report(
+            done: int, total: int, losses: Mapping[str, float], name: str = f"{number}, {what}"
+        ) -> None:
+            say(f"Pretraining the CT encoder, round {name}", done, total, losses)
 
-    pretrain_ct(encoder, batches, CROP_STEPS, losses_of=location_loss, report=crops)
-    pretrain_ct(
-        encoder, batches, SCAN_STEPS, losses_of=radiology_loss, learning_rate=1e-3, report=scans
-    )
+        losses_of = location_loss if what == "crops" else radiology_loss
+        pretrain_ct(encoder, batches, steps, losses_of=losses_of, learning_rate=rate, report=report)
     return save_encoder(encoder, ENCODERS, provenance=CT_PROVENANCE)
 
 
@@ -93,7 +99,7 @@ CT_PROVENANCE = {
     "encodes": "volume",
     "objective": "radiology targets of simulated scans: embolus and calcium, present, how much "
     "and where, and the RV/LV ratio; never an outcome",
-    "steps": [CROP_STEPS, SCAN_STEPS],
+    "rounds": [list(part) for part in CT_ROUNDS],
 }
 
 

@@ -74,6 +74,10 @@ class CLMBR(ModalityEncoder):
         size, width = config.vocabulary_size, config.token_width
         self.code = nn.Embedding(size, width, padding_idx=PADDING)
         self.value = nn.Embedding(size, width, padding_idx=PADDING)
+        # The code table also reads the next code off a state of unit-variance features: with
+        # this scale the first guesses are near uniform.
+        nn.init.normal_(self.code.weight, std=width**-0.5)
+        nn.init.normal_(self.value.weight, std=width**-0.5)
         self.time = nn.Linear(2 * len(TIME_SCALES_DAYS), width)
         self.blocks = nn.ModuleList(
             CausalBlock(width, config.n_heads, config.dropout) for _ in range(config.n_layers)
@@ -103,7 +107,7 @@ class CLMBR(ModalityEncoder):
         gap = F.pad(days[:, :-1] - days[:, 1:], (1, 0)).clamp_min(0.0)
         scales = torch.tensor(TIME_SCALES_DAYS, device=codes.device)
         clock = torch.cat([days[..., None] / scales, gap[..., None] / scales], dim=-1)
-        x = self.code(codes) * math.sqrt(self.config.token_width) * 0.25
+        x = self.code(codes) * math.sqrt(self.config.token_width)
         x = x + self.value(codes) * self.standardised(inputs)[..., None]
         x = x + self.time(torch.log1p(clock))
         for block in self.blocks:

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.pooling import masked_softmax
 
 
-class CrossAttention(nn.Module):
-    """Multi-head attention of queries over keys; returns the mixed values and the weights."""
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, *, keep_weights: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention over split heads, with its weights where they are wanted.
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    query (B, H, Q, d), key and value (B, H, N, d), key_mask (B, N) with at least one true each
+    -> (B, H, Q, d) and weights (B, H, Q, N) or None. Without weights a fused kernel does the
+    same sum without ever holding the Q x N matrix, which is what training needs.
+    """
+    mask = key_mask[:, None, None, :]
+    if not keep_weights:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask), None
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    weights = masked_softmax(scores, mask.expand_as(scores))
+    return weights @ value, weights
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, N, D) -> (B, heads, N, D / heads)."""
+    return x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, heads, N, d) -> (B, N, heads d)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries over keys; in eval mode it also returns the weights."""
+
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} must be a multiple of heads {heads}")
@@ -21,24 +47,19 @@ class CrossAttention(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
-        self.dropout = dropout
 
-    def split(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, heads, N, D / heads)."""
-        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
-
-    def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, queries: Tensor, keys: Tensor, key_mask: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Queries (B, Q, D), keys (B, N, D), key_mask (B, N) -> (B, Q, D), (B, heads, Q, N)."""
-        q, k, v = (
-            self.split(self.query(queries)),
-            self.split(self.key(keys)),
-            self.split(self.value(keys)),
+        mixed, weights = attend(
+            split_heads(self.query(queries), self.heads),
+            split_heads(self.key(keys), self.heads),
+            split_heads(self.value(keys), self.heads),
+            key_mask,
+            keep_weights=not self.training,
         )
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        weights = masked_softmax(scores, key_mask[:, None, None, :].expand_as(scores))
-        mixed = F.dropout(weights, self.dropout, self.training) @ v
-        mixed = mixed.transpose(1, 2).reshape(queries.shape)
-        return self.out(mixed), weights
+        return self.out(join_heads(mixed)), weights
 
 
 class FeedForward(nn.Module):
@@ -55,14 +76,3 @@ class FeedForward(nn.Module):
         """(B, N, D) -> (B, N, D)."""
         fed: Tensor = self.net(self.norm(x))
         return x + fed
-
-
-def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """(B, N, D), (B, N) -> (B, D); zeros where nothing is there."""
-    total = (tokens * mask[..., None]).sum(dim=1)
-    return total / mask.sum(dim=1, keepdim=True).clamp_min(1)
-
-
-def renormalised(summary: Tensor, present: Tensor, absent: Tensor) -> Tensor:
-    """The summary where the modality is present, its learnt absent vector elsewhere."""
-    return torch.where(present[:, None], summary, absent)

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.contracts import AttentionMap
-from models.fusion.attention import FeedForward
+from models.fusion.attention import FeedForward, attend, join_heads, split_heads
 from models.fusion.base import (
     STRATEGIES,
     Combined,
@@ -22,7 +21,7 @@ from models.fusion.base import (
     with_null_key,
 )
 from models.fusion.base import StreamWidths as Widths
-from models.pooling import GatedAttentionPool, masked_softmax
+from models.pooling import GatedAttentionPool
 
 
 class CoAttentionConfig(FusionConfig):
@@ -32,7 +31,7 @@ class CoAttentionConfig(FusionConfig):
 
 
 class Affinity(nn.Module):
-    """A (B, heads, N_a, N_b) affinity between two modalities' tokens, scaled bilinear."""
+    """Affinity between two modalities' tokens: bilinear, per head, scaled by the root of d."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -42,12 +41,9 @@ class Affinity(nn.Module):
         self.a = nn.Linear(width, width)
         self.b = nn.Linear(width, width)
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """A (B, N, D), b (B, M, D) -> (B, heads, N, M)."""
-        q = self.a(a).view(a.shape[0], a.shape[1], self.heads, -1).transpose(1, 2)
-        k = self.b(b).view(b.shape[0], b.shape[1], self.heads, -1).transpose(1, 2)
-        scores: Tensor = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        return scores
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """The two factors (B, heads, N, d) and (B, heads, M, d), whose product is the affinity."""
+        return split_heads(self.a(a), self.heads), split_heads(self.b(b), self.heads)
 
 
 @STRATEGIES.register("co_attention")
@@ -100,23 +96,29 @@ class CoAttentionFusion(FusionStrategy):
             {name: nn.Parameter(torch.randn(width) * 0.1) for name in names}
         )
         self.heads = config.heads
-        self.dropout = config.dropout
         self.head = Head((len(keys) + len(names)) * width, width, outputs, config.dropout)
 
     def _gather(
         self, guide: str, other: str, streams: Mapping[str, Stream]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """The other modality as the guide's tokens see it, (B, N, D), and the weights."""
         a, b = (guide, other) if f"{guide}|{other}" in self.affinity else (other, guide)
-        scores = self.affinity[f"{a}|{b}"](streams[a].tokens, streams[b].tokens)
-        if a != guide:
-            scores = scores.transpose(-1, -2)
-        weights = masked_softmax(scores, streams[other].mask[:, None, None, :].expand_as(scores))
-        values = self.value[f"{guide}>{other}"](streams[other].tokens)
-        values = values.view(values.shape[0], values.shape[1], self.heads, -1).transpose(1, 2)
-        mixed = F.dropout(weights, self.dropout, self.training) @ values
-        rows, length, width = streams[guide].tokens.shape
-        return mixed.transpose(1, 2).reshape(rows, length, width), weights
+        factors = dict(
+            zip(
+                (a, b),
+                self.affinity[f"{a}|{b}"](streams[a].tokens, streams[b].tokens),
+                strict=True,
+            )
+        )
+        values = split_heads(self.value[f"{guide}>{other}"](streams[other].tokens), self.heads)
+        mixed, weights = attend(
+            factors[guide],
+            factors[other],
+            values,
+            streams[other].mask,
+            keep_weights=not self.training,
+        )
+        return join_heads(mixed), weights
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Gathered streams beside the modalities' own summaries."""
@@ -131,7 +133,9 @@ class CoAttentionFusion(FusionStrategy):
             parts.append(pooled)
             after[other].append(pooled)
             # The guide's own null token asks too, but is no place in the input.
-            maps.append(AttentionMap(f"{guide} to {other}", guide, other, weights[:, :, :-1], True))
+            if weights is not None:
+                title = f"{guide} to {other}"
+                maps.append(AttentionMap(title, guide, other, weights[:, :, :-1], True))
         parts += [stream.summary for stream in streams.values()]
         fused = torch.cat(parts, dim=1)
         return Combined(

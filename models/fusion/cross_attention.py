@@ -55,7 +55,7 @@ class CrossAttentionFusion(FusionStrategy):
         self.others = tuple(name for name in self.modalities if name != self.query)
         self.norm_query = nn.LayerNorm(width)
         self.attend = nn.ModuleDict(
-            {name: CrossAttention(width, config.heads, config.dropout) for name in self.others}
+            {name: CrossAttention(width, config.heads) for name in self.others}
         )
         self.null = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(width) * 0.1) for name in self.others}
@@ -84,7 +84,9 @@ class CrossAttentionFusion(FusionStrategy):
             pooled, _ = self.answer_pool[name](answer, query_mask)
             answers.append(pooled)
             enriched = enriched + answer
-            maps.append(AttentionMap(f"{self.query} to {name}", self.query, name, weights, True))
+            if weights is not None:
+                title = f"{self.query} to {name}"
+                maps.append(AttentionMap(title, self.query, name, weights, True))
         enriched = self.feed(enriched) * query_mask[..., None]
         pooled, _ = self.pool(enriched, query_mask)
         fused = torch.cat([pooled, asking.summary, *answers], dim=1)

@@ -130,6 +130,15 @@ def test_modality_dropout_hides_some_but_never_all(name):
     assert present.sum() < had.sum()
 
 
+@pytest.mark.parametrize(("name", "modalities"), CASES)
+def test_the_fused_kernel_of_training_is_the_attention_that_is_shown(name, modalities):
+    parts = parts_for(modalities)
+    strategy = build(name, parts, dropout=0.0, modality_dropout=0.0)
+    shown = run(strategy, parts).prediction
+    strategy.train()
+    assert torch.allclose(run(strategy, parts).prediction, shown, atol=1e-5)
+
+
 def test_late_fusion_is_the_weighted_sum_of_its_branches():
     parts = streams(modalities=3)
     strategy = build("late", parts)
