@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sample_data.workspace import write_workspace
+
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
 
@@ -19,3 +21,9 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both simulated cohorts in their smallest size, with all runs that ship."""
+    return write_workspace(tmp_path_factory.mktemp("sample") / "workspace", "tiny")

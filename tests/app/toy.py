@@ -59,9 +59,9 @@ RUNS = {
 RUNS_OF = {"pe": tuple(RUNS), "cvd": ("ct", "ehr", "late")}
 
 
-def make_workspace(folder: Path) -> Path:
-    """Write cohorts, train runs and add a broken run and a broken cohort."""
-    existing = os.environ.get(VARIABLE)
+def make_workspace(folder: Path, existing: Path | str | None = None) -> Path:
+    """Write cohorts and train runs, or copy `existing`; add a broken run and a broken cohort."""
+    existing = os.environ.get(VARIABLE) or existing
     if existing:
         shutil.copytree(existing, folder, ignore=shutil.ignore_patterns("results", ".*"))
     else:

@@ -25,9 +25,9 @@ ARGUMENTS = [
 
 
 @pytest.fixture(scope="session")
-def workspace_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy workspace, or a copy of the one named by FUSIONLENS_TEST_WORKSPACE."""
-    return make_workspace(tmp_path_factory.mktemp("browser") / "workspace")
+def workspace_folder(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tiny sample workspace, or of the one named by FUSIONLENS_TEST_WORKSPACE."""
+    return make_workspace(tmp_path_factory.mktemp("browser") / "workspace", tiny_workspace)
 
 
 @pytest.fixture(scope="session")
