@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from models.contracts import Encoded, FusionOutput, Inputs
-from models.linear_start import ridge_path
+from models.linear_start import LinearStart, class_start, cox_start
 from models.losses import class_loss, cox_loss
 from models.network import FusionModel
 
@@ -29,7 +30,8 @@ HISTORY_COLUMNS = ("epoch", "name", "modality", "value")
 class TrainingSettings(BaseModel):
     """How a model is trained. batch_size 0 means all patients in one step (full-batch Cox).
 
-    linear_start: begin the linear path at the ridge solution and keep its penalty.
+    linear_start: hold the linear path at the elastic net of the training patients, so that the
+    network learns what is left. linear_penalty: ridge on what of it is trained instead.
     patience: epochs without a better tuning loss before training stops.
     """
 
@@ -40,8 +42,9 @@ class TrainingSettings(BaseModel):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
     linear_start: bool = True
+    linear_penalty: float = Field(default=0.05, ge=0)
     branch_weight: float = Field(default=0.5, ge=0, description="losses of unimodal branches")
-    patience: int = Field(default=15, gt=0)
+    patience: int = Field(default=8, gt=0)
     seed: int = 0
 
 
@@ -131,11 +134,9 @@ class _Module(L.LightningModule):  # type: ignore[misc]
         kind: Literal["survival", "classification"],
         settings: TrainingSettings,
         score: Score,
-        linear_penalty: float,
     ) -> None:
         super().__init__()
         self.model = model
-        self.linear_penalty = linear_penalty
         self.kind = kind
         self.settings = settings
         self.score = score
@@ -196,7 +197,9 @@ class _Module(L.LightningModule):  # type: ignore[misc]
             self._note(f"train_{name}_loss", float(term.detach()))
             loss = loss + term
         for layer in self.model.strategy.linear.values():
-            loss = loss + self.linear_penalty * cast(Tensor, layer.weight).pow(2).sum()
+            weight = cast(Tensor, layer.weight)
+            if weight.requires_grad:
+                loss = loss + self.settings.linear_penalty * weight.pow(2).sum()
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -349,44 +352,39 @@ def fit_statistics(model: FusionModel, data: SplitData) -> None:
         model.strategy.fit(model.encode(data.inputs))
 
 
-UNSOLVED_PENALTY = 0.05
-
-
 def start_linear(
     model: FusionModel, kind: Literal["survival", "classification"], data: SplitData
-) -> float:
-    """Set the linear path to the ridge solution on the training patients; returns its penalty.
+) -> LinearStart | None:
+    """Set the linear path to the elastic net of the training patients, and hold it there.
 
-    Modalities whose summary is itself still to be learnt start at zero.
+    Modalities whose summary is itself still to be learnt stay trainable, from zero. None where
+    all are like that.
     """
     strategy = model.strategy
     with torch.no_grad():
         encoded = model.encode(data.inputs)
-        fixed = [
-            name
+        columns = {
+            name: strategy.linear_inputs(name, encoded[name]).double().numpy()
             for name in strategy.linear
             if name in model.frozen or model.encoder(name).pooled_is_fixed
-        ]
-        if not fixed:
-            return UNSOLVED_PENALTY
-        columns = {name: strategy.linear_inputs(name, encoded[name]) for name in fixed}
-    x = torch.cat(list(columns.values()), dim=1)
-    targets = _targets(data, torch.arange(len(x)))
-
-    def loss(prediction: Tensor, rows: Tensor) -> Tensor:
-        return outcome_loss(kind, prediction, _targets(targets, rows))
-
-    def total(prediction: Tensor, rows: Tensor) -> Tensor:
-        part = _targets(targets, rows)
-        weight = part.event.sum() if part.event is not None else len(rows)
-        return outcome_loss(kind, prediction, part) * weight
-
-    weight, penalty = ridge_path(x, loss, total, strategy.outputs)
+        }
+    if not columns:
+        return None
+    x = np.concatenate(list(columns.values()), axis=1)
+    if kind == "survival":
+        assert data.time_days is not None
+        assert data.event is not None
+        found = cox_start(x, data.time_days.double().numpy(), data.event.numpy().astype(bool))
+    else:
+        assert data.label is not None
+        found = class_start(x, data.label.numpy(), strategy.outputs)
+    ends = np.cumsum([c.shape[1] for c in columns.values()])
     with torch.no_grad():
-        parts = torch.split(weight, [c.shape[1] for c in columns.values()])
-        for name, part in zip(fixed, parts, strict=True):
-            cast(Tensor, strategy.linear[name].weight).copy_(part.T)
-    return penalty
+        for name, part in zip(columns, np.split(found.weight, ends[:-1]), strict=True):
+            weight = cast(Tensor, strategy.linear[name].weight)
+            weight.copy_(torch.from_numpy(part.T))
+            weight.requires_grad_(False)
+    return found
 
 
 def train(
@@ -407,8 +405,9 @@ def train(
     """
     started = time.perf_counter()
     fit_statistics(model, training)
-    penalty = start_linear(model, kind, training) if settings.linear_start else UNSOLVED_PENALTY
-    module = _Module(model, kind, settings, score, penalty)
+    if settings.linear_start:
+        start_linear(model, kind, training)
+    module = _Module(model, kind, settings, score)
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     precision = (
         ("bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed") if on_gpu else "32-true"

@@ -13,6 +13,7 @@ from models.contracts import Encoded, EventPositions, Kind, ModalityInput
 from models.encoders.base import ENCODERS, EncoderConfig, ModalityEncoder
 from models.vocabulary import FIRST_CODE, PADDING
 
+RECENT_DAYS = 2.0
 TIME_SCALES_DAYS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 
@@ -59,8 +60,10 @@ class CausalBlock(nn.Module):
 class CLMBR(ModalityEncoder):
     """A CLMBR-like event encoder (Steinberg et al. 2021) over codes, values and time gaps.
 
-    tokens (B, N, token_width): the contextual state at each event. pooled (B, 2 token_width):
-    the state at the last event, as in CLMBR, and the mean over events.
+    tokens (B, N, token_width): the contextual state at each event. pooled (B, 3 token_width):
+    the state at the last event, as in CLMBR, the mean over all events, and the mean over those
+    of the last two days, where the present illness is. With a million patients the last state
+    alone would hold all that; with a thousand it does not.
     """
 
     kind = Kind.EVENTS
@@ -87,7 +90,7 @@ class CLMBR(ModalityEncoder):
         self.register_buffer("value_mean", torch.zeros(size))
         self.register_buffer("value_scale", torch.ones(size))
         self.token_width = width
-        self.pooled_width = 2 * width
+        self.pooled_width = 3 * width
 
     def set_value_scale(self, mean: Tensor, sd: Tensor) -> None:
         """Per-code mean and sd of the numeric values, (V,) each, from the vocabulary."""
@@ -121,10 +124,12 @@ class CLMBR(ModalityEncoder):
         tokens = self.states(inputs) * mask[..., None]
         n = mask.sum(dim=1)
         last = (n - 1).clamp_min(0)[:, None, None].expand(-1, 1, tokens.shape[2])
-        pooled = torch.cat(
-            [torch.gather(tokens, 1, last)[:, 0], tokens.sum(dim=1) / n.clamp_min(1)[:, None]],
-            dim=1,
-        )
+        recent = mask & (inputs.fields["days_before"] <= RECENT_DAYS)
+        parts = [torch.gather(tokens, 1, last)[:, 0]]
+        for chosen in (mask, recent):
+            total = (tokens * chosen[..., None]).sum(dim=1)
+            parts.append(total / chosen.sum(dim=1, keepdim=True).clamp_min(1))
+        pooled = torch.cat(parts, dim=1)
         return Encoded(
             tokens=tokens,
             mask=mask,

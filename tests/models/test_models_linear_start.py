@@ -3,11 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from lifelines import CoxPHFitter
 
-from models.linear_start import ridge, ridge_path
-from models.losses import cox_loss
+from models.linear_start import class_start, cox_start
 
 
 def survival(n: int = 300, columns: int = 12, seed: int = 0):
@@ -16,49 +14,46 @@ def survival(n: int = 300, columns: int = 12, seed: int = 0):
     true = np.zeros(columns)
     true[:2] = (0.8, -0.6)
     death, loss = rng.exponential(np.exp(-x @ true)), rng.exponential(2.0, n)
-    time, event = np.minimum(death, loss), death <= loss
-    return x, time, event, true
+    return x, np.minimum(death, loss), death <= loss, true
 
 
-def losses(time, event):
-    t, e = torch.tensor(time), torch.tensor(event)
-
-    def loss(prediction, rows):
-        return cox_loss(prediction, e[rows], t[rows])
-
-    def total(prediction, rows):
-        return loss(prediction, rows) * e[rows].sum()
-
-    return loss, total
-
-
-def test_ridge_equals_lifelines():
-    """lifelines minimises the mean over patients plus 0.5 penalty |w|^2."""
+def test_the_elastic_net_is_that_of_lifelines():
+    """Same penalty, same optimum: lifelines minimises the mean loss plus its penalizer."""
     x, time, event, _ = survival()
-    # lifelines penalises coefficients of standardised columns
     x = (x - x.mean(axis=0)) / x.std(axis=0, ddof=1)
-    loss, _ = losses(time, event)
-    penalty = 0.05
-    weight = ridge(
-        torch.tensor(x), torch.arange(300), loss, penalty, torch.zeros(12, 1).double(), 200
-    )
-    frame = pd.DataFrame(x).assign(t=time, e=event)
-    theirs = CoxPHFitter(penalizer=2 * penalty * event.mean(), l1_ratio=0.0).fit(frame, "t", "e")
-    assert weight[:, 0].numpy() == pytest.approx(theirs.params_.to_numpy(), abs=2e-3)
+    start = cox_start(x, time, event, l1_ratios=(0.1,))
+    fitter = CoxPHFitter(penalizer=start.penalty, l1_ratio=0.1)
+    theirs = fitter.fit(pd.DataFrame(x).assign(t=time, e=event), "t", "e").params_.to_numpy()
+    assert start.weight[:, 0] == pytest.approx(theirs, abs=0.02)
 
 
-def test_the_path_keeps_signal_and_shrinks_noise():
-    x, time, event, true = survival()
-    loss, total = losses(time, event)
-    weight, penalty = ridge_path(torch.tensor(x).float(), loss, total, 1)
-    assert np.corrcoef(weight[:, 0].numpy(), true)[0, 1] > 0.9
-    assert 0.02 < penalty < 1
+def test_signal_is_kept_and_noise_dropped():
+    x, time, event, true = survival(300, 60)
+    start = cox_start(x, time, event)
+    weight = start.weight[:, 0]
+    assert np.corrcoef(weight, true if len(true) == 60 else np.r_[true, np.zeros(48)])[0, 1] > 0.9
+    assert (weight[:2] != 0).all()
 
 
-def test_pure_noise_is_shrunk_most():
+def test_pure_noise_is_shrunk_away():
     x, _, _, _ = survival(120, 60)
     rng = np.random.default_rng(5)
-    loss, total = losses(rng.exponential(size=120), rng.random(120) < 0.5)
-    weight, penalty = ridge_path(torch.tensor(x).float(), loss, total, 1)
-    assert penalty >= 1.0
-    assert weight.abs().max() < 0.1
+    start = cox_start(x, rng.exponential(size=120), rng.random(120) < 0.5)
+    assert np.abs(start.weight).max() < 0.1
+
+
+def test_a_constant_column_gets_nothing():
+    x, time, event, _ = survival()
+    x[:, 5] = 3.0
+    assert cox_start(x, time, event).weight[5, 0] == 0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classes_are_told_apart(classes):
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, classes, 240)
+    x = rng.normal(size=(240, 8))
+    x[:, 0] += 2.0 * label
+    start = class_start(x, label, 1 if classes == 2 else classes)
+    assert start.weight.shape == (8, 1 if classes == 2 else classes)
+    assert np.abs(start.weight[0]).max() > 3 * np.abs(start.weight[1:]).max()

@@ -29,7 +29,7 @@ def test_checkpoints_are_small_and_complete():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_run_gives_its_stored_predictions(name, tiny_workspace):
-    """From the cohort's own files: volumes read, encoded and fused anew."""
+    """Stored from scan files read and encoded; compared with features made while simulating."""
     run = load_run(RUNS / name, [ENCODERS])
     cohort = Cohort.open(tiny_workspace / "cohorts" / name.split("-")[0])
     stored = pd.read_parquet(RUNS / name / REFERENCE_FILE)
