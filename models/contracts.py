@@ -10,13 +10,13 @@ front (anterior) and right: the RAS+ axes of NIfTI, transposed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Kind(StrEnum):
@@ -217,30 +217,3 @@ class FusionOutput:
 
 
 Inputs = Mapping[str, ModalityInput | Encoded]
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """Turns one modality's raw tensors into tokens, a summary and their layout.
-
-    kind says what it reads; token_width and pooled_width what it gives.
-    """
-
-    kind: Kind
-    token_width: int
-    pooled_width: int
-
-    def __call__(self, inputs: ModalityInput) -> Encoded:
-        """Encode one modality of a batch."""
-        ...
-
-
-def present_any(encoded: Mapping[str, Encoded]) -> Tensor:
-    """(B,) bool: patients with at least one modality."""
-    flags = [item.present for item in encoded.values()]
-    return torch.stack(flags).any(dim=0)
-
-
-def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """Trainable parameters of several modules, in order."""
-    return [p for m in modules for p in m.parameters() if p.requires_grad]

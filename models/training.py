@@ -24,8 +24,6 @@ from models.linear_start import LinearStart, class_start, cox_start
 from models.losses import class_loss, cox_loss
 from models.network import FusionModel
 
-HISTORY_COLUMNS = ("epoch", "name", "modality", "value")
-
 
 class TrainingSettings(BaseModel):
     """How a model is trained. batch_size 0 means all patients in one step (full-batch Cox).
