@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cohort.cohort import Cohort
-from analysis.cohort.schema import CohortError, Split
+from analysis.cohort.schema import CohortError, CohortSpec, Split
 from analysis.evaluation import (
     LEARNING_SPLITS,
     best_unimodal,
@@ -201,7 +201,8 @@ class Workspace:
         entries = [self._run_entry(folder) for folder in _folders(self.folder / "runs")]
         if task is not None:
             # A folder may have been renamed: a run belongs by the cohort's own name as well.
-            cohorts = (task.cohort, self.cohort(task.cohort).spec.name)
+            spec = self.cohort(task.cohort).spec
+            cohorts = {task.cohort, *_names(spec)}
             entries = [
                 e
                 for e in entries
@@ -257,7 +258,7 @@ class Workspace:
             for entry in self.cohorts()
             if entry.cohort is not None
             for name, spec in entry.cohort.spec.tasks.items()
-            if (entry.cohort.spec.name, name) in wanted or (entry.name, name) in wanted
+            if wanted & {(c, name) for c in (entry.name, *_names(entry.cohort.spec))}
         ]
 
     def splits(self, task: Task) -> list[str]:
@@ -473,6 +474,11 @@ def _outcomes(cohort: Cohort, task: str, split: str) -> OutcomeSummary:
         followed = kaplan_meier(SurvivalData(data.time_days, ~data.event)).median_days
         median = None if np.isnan(followed) else followed
     return OutcomeSummary(task, spec.title, spec.event_title, split, len(ids), events, median)
+
+
+def _names(spec: CohortSpec) -> tuple[str, str]:
+    """Cohorts whose runs fit: its own name, and the cohort it follows."""
+    return spec.name, spec.follows
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -185,7 +185,10 @@ class AttentionMap:
 
     The last key column is the null key when `null_key` is true: where a query looks when no
     token of the key modality deserves it, and the only key when that modality is absent.
-    Taken after softmax; strategies give maps in eval mode only.
+    Taken after softmax; strategies give maps in eval mode only. source: the tensor of the forward
+    pass of which `weights` shows the first queries (a strategy's null token may ask, too, but is
+    no place in the input); None where it is `weights` itself. residual: whether the answer is
+    added to the token that asked, so that the token also keeps its own.
     """
 
     name: str
@@ -193,6 +196,16 @@ class AttentionMap:
     key: str
     weights: Tensor
     null_key: bool
+    source: Tensor | None = None
+    residual: bool = False
+
+    @property
+    def used(self) -> Tensor:
+        """(B, heads, >= queries, keys): what the prediction was made of, to differentiate by.
+
+        A slice is no part of the prediction's graph; its first `queries` rows are `weights`.
+        """
+        return self.weights if self.source is None else self.source
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,16 @@ class FusionModel(nn.Module):
                 )
             item = inputs[name]
             if isinstance(item, ModalityInput):
-                quiet = name in self.frozen and self.training
-                with torch.no_grad() if quiet else nullcontext():
-                    item = self.encoder(name)(item)
-                if name in self.frozen:
-                    item = item.at_stored_precision()
+                item = self.encode_modality(name, item)
             encoded[name] = item
         return encoded
+
+    def encode_modality(self, name: str, item: ModalityInput) -> Encoded:
+        """Encode one modality, exactly as `encode` does."""
+        quiet = name in self.frozen and self.training
+        with torch.no_grad() if quiet else nullcontext():
+            encoded = self.encoder(name)(item)
+        return encoded.at_stored_precision() if name in self.frozen else encoded
 
     def fuse(self, encoded: Mapping[str, Encoded]) -> FusionOutput:
         """What the strategy says of encoded modalities."""

@@ -36,6 +36,7 @@ def check_cohort(folder: Path | str, deep: bool = False) -> list[Problem]:
     report = Report(Path(folder))
     spec = _spec(report)
     if spec is not None:
+        report.follows = bool(spec.follows)
         subjects = pd.DataFrame()
         with report.guard(SUBJECTS_FILE):
             subjects = _subjects(report)
@@ -89,7 +90,7 @@ def _subjects(report: Report) -> pd.DataFrame:
         known = ", ".join(Split)
         report.error(file, "split", f"unknown split {', '.join(unknown)}", f"use one of {known}")
     if not (split == Split.TRAIN).any():
-        report.error(file, "split", "no subject is in split train", "put some there")
+        report.lack(file, "split", "no subject is in split train", "put some there")
     if "source_id" in frame:
         known_source = frame[frame["source_id"].notna()]
         per_person = known_source.groupby("source_id")
@@ -133,7 +134,7 @@ def _outcomes(
         rows = frame[frame["task"] == name]
         where = f"task {name}"
         if not len(rows):
-            report.error(file, where, "has no outcomes", "add them or drop the task")
+            report.lack(file, where, "has no outcomes", "add them or drop the task")
             continue
         twice = rows["subject_id"][rows["subject_id"].duplicated()].unique()
         if len(twice):

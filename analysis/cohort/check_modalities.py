@@ -143,7 +143,7 @@ def _events(
     file, path = modality.path, report.folder / modality.path
     table = read_events(path)
     if not len(table):
-        report.error(file, "", "holds no events", "add them or drop the modality")
+        report.lack(file, "", "holds no events", "add them or drop the modality")
         return set()
     _strangers(report, file, table.subject_ids, ids)
     if not table.sorted_on_disk:

@@ -35,10 +35,17 @@ class Report:
 
     folder: Path
     problems: list[Problem] = field(default_factory=list)
+    follows: bool = False
+    """The cohort follows another: it need not be fit for training."""
 
     def error(self, file: str, where: str, what: str, remedy: str) -> None:
         """Note something that makes the cohort unusable."""
         self._note(Problem(file, where, what, remedy))
+
+    def lack(self, file: str, where: str, what: str, remedy: str) -> None:
+        """Note something without which nothing can be trained; an error unless it `follows`."""
+        if not self.follows:
+            self.error(file, where, what, remedy)
 
     def warn(self, file: str, where: str, what: str, remedy: str) -> None:
         """Note something that deserves a look."""

@@ -131,6 +131,9 @@ class CohortSpec(_Strict):
     provenance: Provenance
     truth: str | None = None
     folds: str | None = None
+    follows: str = Field(
+        default="", description="cohort whose tasks and modalities this one has; its runs fit here"
+    )
 
     @field_validator("truth", "folds")
     @classmethod
@@ -172,6 +175,9 @@ def read_spec(folder: Path) -> CohortSpec:
 def write_spec(spec: CohortSpec, folder: Path) -> None:
     """Write cohort.yaml; keys in schema order, so the same spec gives the same bytes."""
     content = spec.model_dump(mode="json", exclude_defaults=False)
+    # Written only where it says something: cohorts from before the field keep their fingerprint.
+    if not spec.follows:
+        del content["follows"]
     (folder / COHORT_FILE).write_text(
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )

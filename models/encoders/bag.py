@@ -29,6 +29,7 @@ class GatedAttentionMIL(ModalityEncoder):
     """
 
     kind = Kind.BAG
+    summary_of_tokens = True
     Config = GatedAttentionMILConfig
     mean: Tensor
     scale: Tensor
@@ -59,11 +60,15 @@ class GatedAttentionMIL(ModalityEncoder):
         mask = inputs.fields["mask"] & inputs.present[:, None]
         z = ((inputs.fields["features"] - self.mean) / self.scale).clamp(-6.0, 6.0)
         tokens = self.project(z) * mask[..., None]
-        pooled, _ = self.pool(tokens, mask)
         return Encoded(
             tokens=tokens,
             mask=mask,
-            pooled=pooled,
+            pooled=self.summarise(tokens, mask),
             present=inputs.present,
             layout=Instances(),
         )
+
+    def summarise(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Their attention-weighted mean."""
+        pooled: Tensor = self.pool(tokens, mask)[0]
+        return pooled

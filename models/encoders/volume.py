@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,16 @@ class CTResNet(ModalityEncoder):
     """
 
     kind = Kind.VOLUME
+    summary_of_tokens = True
+    map_layers: ClassVar[Mapping[str, str]] = {
+        "backbone.layer1": "stage 1",
+        "backbone.layer2": "stage 2",
+        "backbone.layer3": "stage 3",
+        "backbone.layer4": "stage 4",
+        "merge": "merged stages 3 and 4",
+        "fine": "fine features",
+        "lesions": "lesion readings",
+    }
     Config = CTResNetConfig
 
     def __init__(self, config: CTResNetConfig) -> None:
@@ -86,6 +96,8 @@ class CTResNet(ModalityEncoder):
         self.fine2 = nn.Conv3d(widths[1], fine, 1)
         self.fine3 = nn.Conv3d(coarse, fine, 1)
         self.mix = nn.Conv3d(fine, fine, 1)
+        # A module of its own, so that a class activation map can be taken of what it returns.
+        self.fine = nn.ReLU()
         self.lesions = nn.Conv3d(fine, len(LESIONS), 1)
         nn.init.constant_(cast(Tensor, self.lesions.bias), -3.0)
         # Standardised first: summaries of logits, shares and deep features differ in scale, and
@@ -124,7 +136,7 @@ class CTResNet(ModalityEncoder):
         fine = self.fine1(stages[0])
         fine = fine + F.interpolate(self.fine2(stages[1]), size=size)
         fine = fine + F.interpolate(self.fine3(merged), size=size)
-        fine = F.relu(self.mix(F.relu(fine)))
+        fine = self.fine(self.mix(F.relu(fine)))
         return merged, fine, self.lesions(fine)
 
     def features(self, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -156,8 +168,8 @@ class CTResNet(ModalityEncoder):
             )
         grid, _ = self.features(self.stages(volume))
         tokens = grid.flatten(2).transpose(1, 2)
-        pooled = torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=1)
         keep = inputs.present[:, None]
+        pooled = self.summarise(tokens, torch.ones_like(keep).expand(-1, tokens.shape[1]))
         extent = [n * mm for n, mm in zip(self.config.shape, self.config.spacing_mm, strict=True)]
         spacing = [mm / n for mm, n in zip(extent, self.config.token_grid, strict=True)]
         return Encoded(
@@ -170,6 +182,16 @@ class CTResNet(ModalityEncoder):
             ),
         )
 
+    def summarise(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Mean and maximum over the tokens that are there."""
+        if bool(mask.all()):
+            return torch.cat([tokens.mean(dim=1), tokens.amax(dim=1)], dim=1)
+        keep = mask[..., None]
+        mean = (tokens * keep).sum(dim=1) / keep.sum(dim=1).clamp_min(1)
+        lowest = torch.finfo(tokens.dtype).min
+        highest = tokens.masked_fill(~keep, lowest).amax(dim=1)
+        return torch.cat([mean, torch.where(keep.any(dim=1), highest, 0.0)], dim=1)
+
     def read_radiology(self, volume: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """What the pretrained network says of a volume (B, 1, D, H, W) in HU.
 
@@ -177,8 +199,9 @@ class CTResNet(ModalityEncoder):
         (B, 2, D/2, H/2, W/2) for embolus and calcium).
         """
         grid, lesions = self.features(self.stages(volume))
-        tokens = grid.flatten(2)
-        readout = self.radiology(torch.cat([tokens.mean(dim=2), tokens.amax(dim=2)], dim=1))
+        tokens = grid.flatten(2).transpose(1, 2)
+        everywhere = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        readout = self.radiology(self.summarise(tokens, everywhere))
         readings: Mapping[str, Tensor] = {
             name: readout[:, i] for i, name in enumerate(RADIOLOGY_TARGETS)
         }

@@ -135,7 +135,8 @@ class CoAttentionFusion(FusionStrategy):
             # The guide's own null token asks too, but is no place in the input.
             if weights is not None:
                 title = f"{guide} to {other}"
-                maps.append(AttentionMap(title, guide, other, weights[:, :, :-1], True))
+                seen = weights[:, :, :-1]
+                maps.append(AttentionMap(title, guide, other, seen, True, source=weights))
         parts += [stream.summary for stream in streams.values()]
         fused = torch.cat(parts, dim=1)
         return Combined(

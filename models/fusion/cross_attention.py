@@ -86,7 +86,7 @@ class CrossAttentionFusion(FusionStrategy):
             enriched = enriched + answer
             if weights is not None:
                 title = f"{self.query} to {name}"
-                maps.append(AttentionMap(title, self.query, name, weights, True))
+                maps.append(AttentionMap(title, self.query, name, weights, True, residual=True))
         enriched = self.feed(enriched) * query_mask[..., None]
         pooled, _ = self.pool(enriched, query_mask)
         fused = torch.cat([pooled, asking.summary, *answers], dim=1)

@@ -1,0 +1,170 @@
+"""Scans as a cohort: NIfTI files and DICOM series of patients of whom nothing else is known.
+
+The cohort follows another one: it has that cohort's tasks and modalities, so that runs trained
+there can be opened on the new patients. Nobody has an outcome, and every modality but the scan is
+absent, not empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from analysis.cohort.readers.volume import Volume, read_volume
+from analysis.cohort.schema import (
+    CohortError,
+    CohortSpec,
+    ModalitySpec,
+    Provenance,
+    Split,
+    read_spec,
+    write_spec,
+)
+from analysis.cohort.write import (
+    atomic_folder,
+    write_bag,
+    write_imaging,
+    write_meds,
+    write_outcomes,
+    write_subjects,
+    write_table,
+)
+from models.contracts import Kind
+
+Note = Callable[[str], None]
+_NIFTI = (".nii", ".nii.gz")
+
+
+def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> CohortSpec:
+    """Write a cohort folder from `src`, with the tasks and modalities of the cohort `like`.
+
+    src: a NIfTI file, a DICOM series folder, or a folder of either (one patient each). A DICOM
+    series becomes a NIfTI file on the patient's own grid, so names and dates of its header stay
+    behind. Raises CohortError when nothing readable is there, or `like` has no volume modality.
+    """
+    model = read_spec(Path(like))
+    name = _volume_modality(model, Path(like))
+    found = _scans(Path(src))
+    with atomic_folder(Path(out)) as folder:
+        rows = []
+        for subject, path in enumerate(found, start=1):
+            volume = read_volume(path)
+            target = Path(name) / f"{subject}.nii.gz"
+            _write_nifti(folder / target, volume)
+            rows.append((subject, target.as_posix(), _stem(path)))
+            if note is not None:
+                note(f"{path.name}: patient {subject}, {_size(volume)}")
+        _write_patients(folder, name, rows)
+        spec = _spec(model, name, len(rows))
+        _write_absent(folder, spec)
+        write_spec(spec, folder)
+    return spec
+
+
+def _volume_modality(spec: CohortSpec, folder: Path) -> str:
+    volumes = [n for n, m in spec.modalities.items() if m.kind is Kind.VOLUME]
+    if len(volumes) != 1:
+        raise CohortError(
+            f"{folder}: has {len(volumes)} modalities of kind 'volume'; scans can follow a cohort "
+            "with exactly one."
+        )
+    return volumes[0]
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(_NIFTI)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _scans(src: Path) -> list[Path]:
+    """The scans of a file or folder, by name."""
+    if not src.exists():
+        raise CohortError(f"{src}: there is no such file or folder; name one with scans.")
+    if src.is_file():
+        return [src]
+    entries = sorted(p for p in src.iterdir() if not p.name.startswith("."))
+    files = [p for p in entries if _is_nifti(p)]
+    if files:
+        return files
+    if any(p.is_file() for p in entries):
+        return [src]  # a DICOM series; read_volume says what is wrong if it is none
+    series = [p for p in entries if any(q.is_file() for q in p.iterdir())]
+    if not series:
+        raise CohortError(
+            f"{src}: holds neither NIfTI files nor DICOM series; name another folder."
+        )
+    return series
+
+
+def _write_nifti(path: Path, volume: Volume) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.rint(volume.array).clip(-32768, 32767).astype(np.int16).transpose(2, 1, 0)
+    image = nib.Nifti1Image(array, volume.affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def _size(volume: Volume) -> str:
+    d, h, w = volume.array.shape
+    dz, dy, dx = volume.spacing_mm
+    return f"{w} x {h} x {d} voxels of {dx:.2g} x {dy:.2g} x {dz:.2g} mm"
+
+
+def _write_patients(folder: Path, modality: str, rows: list[tuple[int, str, str]]) -> None:
+    ids = [subject for subject, _, _ in rows]
+    subjects = pd.DataFrame(
+        {"subject_id": ids, "split": str(Split.EXTERNAL), "source_id": [s for _, _, s in rows]}
+    )
+    write_subjects(folder, subjects)
+    write_outcomes(
+        folder, pd.DataFrame({"subject_id": [], "task": [], "time_days": [], "event": []})
+    )
+    write_imaging(
+        folder,
+        pd.DataFrame({"modality": modality, "subject_id": ids, "path": [p for _, p, _ in rows]}),
+    )
+
+
+def _spec(like: CohortSpec, modality: str, n: int) -> CohortSpec:
+    return CohortSpec(
+        name="scans",
+        title="Imported scans",
+        description=f"{n} scans without outcomes. Tasks and modalities follow '{like.name}'.",
+        index_event=like.index_event,
+        modalities={
+            name: m.model_copy(update={"path": "imaging.parquet" if name == modality else m.path})
+            for name, m in like.modalities.items()
+        },
+        tasks=like.tasks,
+        provenance=Provenance(source="imported scans"),
+        follows=like.follows or like.name,
+    )
+
+
+def _write_absent(folder: Path, spec: CohortSpec) -> None:
+    """Empty files of the modalities that nobody has."""
+    for m in spec.modalities.values():
+        if m.kind is Kind.EVENTS:
+            events = {
+                "subject_id": pd.Series([], dtype="int64"),
+                "time": pd.Series([], dtype="datetime64[us]"),
+                "code": pd.Series([], dtype=object),
+            }
+            codes = pd.DataFrame({"code": pd.Series([], dtype=object)})
+            write_meds(folder / m.path, pd.DataFrame(events), codes)
+        elif m.kind is Kind.TABLE:
+            write_table(folder / m.path, _no_rows(m), m.columns)
+        elif m.kind is Kind.BAG:
+            empty = {name: pd.Series([], dtype=object) for name in ("instance", "features")}
+            write_bag(folder / m.path, pd.DataFrame({"subject_id": [], **empty}))
+
+
+def _no_rows(spec: ModalitySpec) -> pd.DataFrame:
+    return pd.DataFrame({"subject_id": [], **{name: [] for name in spec.columns}})
