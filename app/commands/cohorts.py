@@ -1,0 +1,138 @@
+"""fusionlens sample, check, import."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.base import (
+    JsonFlag,
+    cli,
+    err_console,
+    in_one_sentence,
+    out_console,
+    print_json,
+    print_line,
+)
+from sample_data.progress import stage_bar
+
+import_cli = typer.Typer(help="Turn data of other formats into a cohort.", no_args_is_help=True)
+cli.add_typer(import_cli, name="import")
+
+
+class Size(StrEnum):
+    """Sizes of simulated cohorts."""
+
+    TINY = "tiny"
+    SMALL = "small"
+    PAPER = "paper"
+
+
+class CohortName(StrEnum):
+    """Simulated cohorts."""
+
+    PE = "pe"
+    CVD = "cvd"
+
+
+@cli.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="Folder of the cohort or workspace to write.")],
+    cohort: Annotated[
+        CohortName | None, typer.Option(help="Which cohort; without it a whole workspace.")
+    ] = None,
+    size: Annotated[
+        Size, typer.Option(help="tiny: for tests; small: the demo; paper: Zhang et al.'s counts.")
+    ] = Size.SMALL,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    processes: Annotated[int, typer.Option(min=1)] = min(os.cpu_count() or 1, 8),
+) -> None:
+    """Write a simulated cohort with a known truth, or the demo's whole workspace."""
+    from sample_data.workspace import write_sample, write_workspace
+
+    with in_one_sentence(), stage_bar(err_console) as say:
+        if cohort is None:
+            write_workspace(out, str(size), seed, processes=processes, report=say)
+        else:
+            write_sample(str(cohort), str(size), seed, out, processes=processes, report=say)
+    print_line(f"Written: {out}")
+
+
+@cli.command()
+def check(
+    cohort: Annotated[Path, typer.Argument(help="Cohort folder.")],
+    deep: Annotated[
+        bool, typer.Option(help="Also read every voxel, not the headers only.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List every problem of a cohort; exit code 2 if there is an error among them."""
+    from dataclasses import asdict
+
+    from analysis.cohort.check import check_cohort
+
+    with in_one_sentence():
+        if not cohort.exists():
+            raise ValueError(f"{cohort}: there is no such folder; name a cohort folder.")
+        problems = check_cohort(cohort, deep=deep)
+    errors = [p for p in problems if p.severity == "error"]
+    if as_json:
+        print_json({"ok": not errors, "problems": [asdict(p) for p in problems]})
+    else:
+        for problem in problems:
+            style = "red" if problem.severity == "error" else "yellow"
+            out_console.print(
+                f"{problem.severity}: {problem}",
+                style=style,
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+        warnings = len(problems) - len(errors)
+        out_console.print(
+            f"{cohort}: {len(errors)} errors, {warnings} warnings.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if errors:
+        raise typer.Exit(2)
+
+
+def _note(text: str) -> None:
+    err_console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@import_cli.command("hancock")
+def import_hancock_command(
+    src: Annotated[Path, typer.Argument(help="The feature tables of HANCOCK.")],
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    folds: Annotated[int, typer.Option(min=2, max=50)] = 10,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """HANCOCK head and neck cancer (Doerrich et al. 2025): five tables and tissue microarrays."""
+    from analysis.cohort.importers.hancock import import_hancock
+
+    with in_one_sentence():
+        import_hancock(src, out, folds=folds, seed=seed, progress=_note)
+    print_line(f"Written: {out}")
+
+
+@import_cli.command("scans")
+def import_scans_command(
+    src: Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM series, or a folder of them.")],
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    like: Annotated[
+        Path, typer.Option(help="Cohort whose tasks and modalities the new one takes over.")
+    ],
+) -> None:
+    """Scans of patients of whom nothing else is known, to be opened with runs of another cohort."""
+    from analysis.cohort.importers.scans import import_scans
+
+    with in_one_sentence():
+        import_scans(src, out, like, note=_note)
+    print_line(f"Written: {out}")

@@ -1,0 +1,3 @@
+"""fusionlens explain, trust."""
+
+from __future__ import annotations
