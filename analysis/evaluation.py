@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from analysis.baseline_file import read_baseline
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
-from analysis.experiment import read_baseline
 from analysis.features import Progress
 from analysis.predict import Predictions, predict_stored
 from analysis.store import ResultStore

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analysis.baseline_file import write_baseline
 from analysis.cohort.cohort import Cohort, Outcomes
 from analysis.cohort.dataset import CohortDataset, all_inputs, fit_vocabulary
 from analysis.cohort.readings import reading_for
 from analysis.cohort.schema import CohortError
 from analysis.features import Ids, ensure_features, read_features
-from analysis.survival.baseline import BaselineHazard, breslow
+from analysis.survival.baseline import breslow
 from analysis.survival.concordance import harrell_c, why_undefined
 from analysis.survival.data import SurvivalData
 from models.checkpoint import (
@@ -452,34 +452,3 @@ def _load(cohort: Cohort, prepared: Prepared, outcomes: Outcomes, say: Stage) ->
         None if outcomes.event is None else torch.from_numpy(outcomes.event),
         None if outcomes.label is None else torch.from_numpy(outcomes.label),
     )
-
-
-def write_baseline(baseline: BaselineHazard, path: Path) -> None:
-    """Breslow's cumulative baseline hazard, for a patient at the reference log-risk."""
-    frame = pd.DataFrame(
-        {
-            "time_days": baseline.time_days,
-            "cumulative_hazard": baseline.cumulative_hazard,
-            "reference_log_risk": baseline.reference_log_risk,
-        }
-    )
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.to_parquet(partial, index=False)
-    partial.rename(path)
-
-
-def read_baseline(run_folder: Path) -> BaselineHazard:
-    """A run's baseline hazard. Raises RunError when it is missing or damaged."""
-    path = Path(run_folder) / BASELINE_FILE
-    try:
-        frame = pd.read_parquet(path)
-        return BaselineHazard(
-            frame["time_days"].to_numpy(np.float64),
-            frame["cumulative_hazard"].to_numpy(np.float64),
-            float(frame["reference_log_risk"].iloc[0]),
-        )
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise RunError(
-            f"{path}: no readable baseline hazard ({type(error).__name__}); restore the file or "
-            "train the run again."
-        ) from error

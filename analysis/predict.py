@@ -16,7 +16,7 @@ from analysis.cohort.readings import reading_for
 from analysis.cohort.schema import CohortError
 from analysis.features import Ids, Progress, ensure_features, read_features
 from analysis.store import ResultStore
-from models.checkpoint import Run
+from models.checkpoint import Run, RunConfig
 from models.contracts import Encoded, FusionOutput, Inputs, ModalityInput
 
 Floats = npt.NDArray[np.float64]
@@ -130,23 +130,56 @@ def predict_stored(
     split: str,
     store: ResultStore,
     progress: Progress | None = None,
+    *,
+    everyone: bool = False,
 ) -> Predictions:
-    """Predictions for a split's patients with an outcome for the run's task, computed once."""
-    ids = cohort.subject_ids(split, run.config.task.name)
-    parameters = {
-        "method": "predict",
-        "run": run.hash,
-        "cohort": cohort.fingerprint,
-        "task": run.config.task.name,
-        "split": split,
-        "version": 1,
-    }
-    found = store.get(parameters)
-    if found is not None and np.array_equal(found.arrays["subject_id"], ids):
-        return _unpack(run, cohort, found.arrays)
+    """Predictions for a split's patients with an outcome for the run's task, computed once.
+
+    everyone: also for those without an outcome.
+    """
+    found = read_stored(run.config, run.hash, cohort, split, store, everyone=everyone)
+    if found is not None:
+        return found
+    ids, parameters = _asked(run.config, run.hash, cohort, split, everyone)
     made = predict(run, cohort, ids, progress)
     store.put(parameters, {"run": run.config.name, "n": len(ids)}, _pack(made))
     return made
+
+
+def read_stored(
+    config: RunConfig,
+    run_hash: str,
+    cohort: Cohort,
+    split: str,
+    store: ResultStore,
+    *,
+    everyone: bool = False,
+) -> Predictions | None:
+    """What `predict_stored` has stored of a run that need not be loaded; None where nothing is."""
+    ids, parameters = _asked(config, run_hash, cohort, split, everyone)
+    found = store.get(parameters)
+    if found is None or not np.array_equal(found.arrays["subject_id"], ids):
+        return None
+    return _unpack(config, run_hash, cohort, found.arrays)
+
+
+def _asked(
+    config: RunConfig, run_hash: str, cohort: Cohort, split: str, everyone: bool
+) -> tuple[Ids, dict[str, Any]]:
+    """Whom a stored prediction is for, and what it is found by."""
+    ids = cohort.subject_ids(split, config.task.name)
+    parameters: dict[str, Any] = {
+        "method": "predict",
+        "run": run_hash,
+        "cohort": cohort.fingerprint,
+        "task": config.task.name,
+        "split": split,
+        "version": 1,
+    }
+    if everyone and len(ids) < len(cohort.subject_ids(split)):
+        ids = cohort.subject_ids(split)
+        parameters["everyone"] = True
+    return ids, parameters
 
 
 def _pack(made: Predictions) -> dict[str, npt.NDArray[Any]]:
@@ -160,14 +193,16 @@ def _pack(made: Predictions) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _unpack(run: Run, cohort: Cohort, arrays: Mapping[str, npt.NDArray[Any]]) -> Predictions:
+def _unpack(
+    config: RunConfig, run_hash: str, cohort: Cohort, arrays: Mapping[str, npt.NDArray[Any]]
+) -> Predictions:
     def part(name: str) -> dict[str, npt.NDArray[Any]]:
         start = f"{name}/"
         return {key[len(start) :]: a for key, a in arrays.items() if key.startswith(start)}
 
     return Predictions(
-        run=run.config.name,
-        run_hash=run.hash,
+        run=config.name,
+        run_hash=run_hash,
         cohort=cohort.fingerprint,
         subject_ids=arrays["subject_id"],
         values=arrays["values"],

@@ -62,6 +62,10 @@ class ResultStore:
             shutil.rmtree(home, ignore_errors=True)
             return None
 
+    def has(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether a result of these parameters is stored; it is not read."""
+        return (self.folder / result_key(parameters) / "result.json").is_file()
+
     def put(
         self,
         parameters: Mapping[str, Any],

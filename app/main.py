@@ -16,6 +16,8 @@ page = st.navigation(
         st.Page("views/overview.py", title="Overview", default=True),
         st.Page("views/compare.py", title="Compare"),
         st.Page("views/survival.py", title="Survival"),
+        st.Page("views/patient.py", title="Patient"),
+        st.Page("views/trust.py", title="Trust"),
     ],
     position="top",
 )

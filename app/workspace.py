@@ -36,7 +36,15 @@ from analysis.survival.concordance import uno_c
 from analysis.survival.curves import kaplan_meier
 from analysis.survival.data import SurvivalData
 from analysis.survival.groups import KaplanMeierSplit
-from models.checkpoint import HISTORY_FILE, Run, RunConfig, RunError, load_run, read_config
+from models.checkpoint import (
+    HISTORY_FILE,
+    Run,
+    RunConfig,
+    RunError,
+    load_run,
+    read_config,
+    run_hash,
+)
 
 EVALUATED_SPLITS = ("internal", "external")
 SIGNIFICANT = 0.05
@@ -150,6 +158,7 @@ class Workspace:
         self._lock = threading.RLock()
         self._cohorts: dict[tuple[str, float], CohortEntry] = {}
         self._runs: dict[tuple[str, float], Run] = {}
+        self._hashes: dict[tuple[str, float], str] = {}
         self._summaries: dict[tuple[str, float], CohortSummary] = {}
         self._work = threading.Lock()
 
@@ -238,6 +247,27 @@ class Workspace:
                 except RunError as error:
                     raise WorkspaceError(str(error)) from error
             return self._runs[key]
+
+    @property
+    def work(self) -> threading.Lock:
+        """Held by whoever computes: two sessions that compute at once only delay each other."""
+        return self._work
+
+    def training_cohort(self, config: RunConfig) -> Cohort | None:
+        """The cohort that a run was trained on, if it is here: by what it states, else by name."""
+        found = [e.cohort for e in self.cohorts() if e.cohort is not None]
+        same = [c for c in found if c.fingerprint == config.cohort.fingerprint]
+        named = [c for c in found if c.spec.name == config.cohort.name]
+        return next(iter(same + named), None)
+
+    def run_hash(self, name: str) -> str:
+        """A run's hash, read without loading it. Raises RunError when files are missing."""
+        folder = self.folder / "runs" / name
+        key = (name, _stamp(folder))
+        with self._lock:
+            if key not in self._hashes:
+                self._hashes[key] = run_hash(folder)
+            return self._hashes[key]
 
     def history(self, name: str) -> pd.DataFrame | None:
         """Training history of a run (epoch, name, modality, value), if it has one."""

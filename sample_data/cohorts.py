@@ -33,6 +33,7 @@ from analysis.cohort.schema import (
     TaskSpec,
     write_spec,
 )
+from analysis.cohort.truth import read_masks as read_masks
 from analysis.cohort.write import (
     IMAGING_FILE,
     atomic_folder,
@@ -307,17 +308,6 @@ def _write_scan(folder: Path, patient: Patient, phantom: ChestPhantom) -> dict[s
         "view": "axial",
         "acquired": patient.index_time,
     }
-
-
-def read_masks(folder: Path, subject_id: int) -> dict[str, np.ndarray]:
-    """The true masks of a patient whose volume was written: embolus and calcium, bool (D, H, W)."""
-    with np.load(Path(folder) / "truth" / "masks" / f"{subject_id}.npz") as stored:
-        shape = tuple(stored["shape"].tolist())
-        count = int(np.prod(shape))
-        return {
-            name: np.unpackbits(stored[name], count=count).reshape(shape).astype(bool)
-            for name in ("embolus", "calcium")
-        }
 
 
 # ---------------------------------------------------------------- the whole cohort

@@ -86,9 +86,7 @@ class Case:
         """The T explained numbers for this patient."""
         return [float(x) for x in target(self.prediction)[0]]
 
-    def with_inputs(
-        self, encoded: Mapping[str, Encoded], raw: Mapping[str, ModalityInput]
-    ) -> Case:
+    def with_inputs(self, encoded: Mapping[str, Encoded], raw: Mapping[str, ModalityInput]) -> Case:
         """The same patient with other encodings, and the inputs they were made from."""
         other = Case(self.run, self.cohort, self.subject_id, encoded)
         other._raw = {**self._raw, **raw}

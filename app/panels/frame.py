@@ -14,6 +14,7 @@ import streamlit as st
 from analysis.cohort.schema import CohortError
 from app import theme
 from app.figures.text import markdown
+from app.patients import PatientDesk
 from app.workspace import Workspace, WorkspaceError, warm_up
 from models.checkpoint import RunError
 
@@ -72,6 +73,16 @@ def workspace() -> Workspace:
             f"set {VARIABLE}; 'fusionlens sample FOLDER' makes one with simulated patients."
         )
     return _open(folder)
+
+
+def desk() -> PatientDesk:
+    """Explanations of single patients of this workspace, shared by all sessions."""
+    return _desk(str(workspace().folder))
+
+
+@st.cache_resource(show_spinner=False)
+def _desk(folder: str) -> PatientDesk:
+    return PatientDesk(_open(folder))
 
 
 @st.cache_resource(show_spinner=False)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from lifelines.utils import concordance_index
 
+from analysis.baseline_file import read_baseline
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.evaluation import (
@@ -22,7 +23,7 @@ from analysis.evaluation import (
     learning_data,
     risk_groups,
 )
-from analysis.experiment import EHR_ENCODERS, Plan, read_baseline, train_run
+from analysis.experiment import EHR_ENCODERS, Plan, train_run
 from analysis.predict import predict, predict_stored
 from analysis.store import ResultStore, result_key
 from models.checkpoint import RunError, load_run

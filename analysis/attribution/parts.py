@@ -1,0 +1,186 @@
+"""What the parts of a modality are, in the order in which their shares come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.game import cell_blocks
+from analysis.attribution.labels import code_units
+from analysis.attribution.regions import region_name, token_regions
+from analysis.cohort.dataset import EventReading, event_rows
+from analysis.cohort.readers.events import STATIC
+from models.contracts import Kind, VoxelGrid
+
+_DAY_US = 86_400_000_000.0
+DEMOGRAPHICS, VISIT = "Demographics", "Visit"
+
+# By the prefix of a code, in capitals: the dialects of OMOP exports (INSPECT, Stanford), of
+# MEDS's own MIMIC-IV and eICU transforms, and of FHIR-like exports.
+GROUPS = {
+    "Diagnosis": (
+        "ICD10CM ICD10 ICD9CM ICD9 ICD10GM ICDO3 SNOMED DIAGNOSIS DX CONDITION PHECODE DRG "
+        "DISEASE CANCER"
+    ),
+    "Laboratory": "LOINC LAB LABS LABORATORY",
+    "Vital sign": (
+        "VITAL VITALS BLOODPRESSURE WEIGHT HEIGHT BMI EGFR SUBJECT_WEIGHT_AT_INFUSION TEMPERATURE"
+    ),
+    "Medication": (
+        "RXNORM RXNORMEXTENSION NDC ATC CVX MEDICATION MED MEDS DRUG INFUSION_START INFUSION_END "
+        "INFUSION PRESCRIPTION"
+    ),
+    "Procedure": "CPT CPT4 HCPCS ICD10PCS ICD9PROC ICD9PCS OPS PROCEDURE PROC SURGERY",
+    "Intake and output": "SUBJECT_FLUID_OUTPUT FLUID OUTPUT INTAKE",
+    VISIT: (
+        "VISIT ENCOUNTER HOSPITAL_ADMISSION HOSPITAL_DISCHARGE ICU_ADMISSION ICU_DISCHARGE "
+        "ED_REGISTRATION ED_OUT TRANSFER_TO ADMISSION DISCHARGE CMS_PLACE_OF_SERVICE"
+    ),
+    DEMOGRAPHICS: "GENDER SEX RACE ETHNICITY MEDS_BIRTH BIRTH MARITAL_STATUS LANGUAGE AGE",
+    "Death": "MEDS_DEATH DEATH",
+    "Note": "NOTE NOTES",
+}
+_GROUP_OF = {prefix: group for group, prefixes in GROUPS.items() for prefix in prefixes.split()}
+OTHER = "Other"
+
+
+def code_group(code: str) -> str:
+    """The kind of thing a code names, by its prefix: 'Diagnosis', 'Laboratory', ... or 'Other'.
+
+    The prefix is what stands before the first '/' (or '(' or ','), whatever its case.
+    """
+    prefix = code.split("/", 1)[0].split("(", 1)[0].split(",", 1)[0].strip().upper()
+    words = prefix.replace(" ", "")
+    first = prefix.split(" ", 1)[0]
+    if prefix.startswith("BLOOD PRESSURE"):
+        first = "BLOODPRESSURE"
+    return _GROUP_OF.get(words) or _GROUP_OF.get(first) or OTHER
+
+
+def code_unit(code: str, units: dict[str, str]) -> str:
+    """The unit stated in codes.parquet, or by the code itself ('LAB//50912//mg/dL')."""
+    if units.get(code):
+        return units[code]
+    parts = code.split("//")
+    stated = parts[2] if len(parts) == 3 and code_group(code) in _MEASURED else ""
+    return "" if stated.upper() == "UNK" else stated
+
+
+_MEASURED = {"Laboratory", "Intake and output", "Vital sign"}
+
+
+def part_table(case: Case, modality: str, block: int = 1) -> pd.DataFrame:
+    """One row a part of the modality, in the order of a Game's parts. By kind:
+
+    events: event (number), code, description (the code itself where none is known), group (see
+    `code_group`), value (NaN where none), unit, text, time (NaT for a static fact), days_before
+    the index time (NaN likewise). tables: name, title, value (a category's name for a nominal
+    column, None where missing), unit. bags: instance, name. volumes: name, x_mm, y_mm, z_mm
+    (RAS centre of the block), size_x_mm, size_y_mm, size_z_mm, cells (their number).
+
+    Raises AttributionError when the patient lacks the modality.
+    """
+    case.require(modality)
+    kind = case.kind(modality)
+    if kind is Kind.EVENTS:
+        return event_parts(case, modality)
+    if kind is Kind.TABLE:
+        return _columns(case, modality)
+    if kind is Kind.BAG:
+        return _instances(case, modality)
+    layout = case.encoded[modality].layout
+    if isinstance(layout, VoxelGrid):
+        return _blocks(case, modality, layout, block)
+    raise AttributionError(f"'{modality}' is {kind}: it has no parts that could be named.")
+
+
+def event_parts(case: Case, modality: str) -> pd.DataFrame:
+    """Events in the order of the model's sequence; see `part_table`."""
+    reading = case.reading(modality)
+    assert isinstance(reading, EventReading)
+    table = case.cohort.events(modality)
+    usable = case.cohort.usable_events(modality)
+    rows = event_rows(table, usable, case.subject_id, reading.max_events)
+    codes = [table.codes[i] for i in table.code_index[rows]]
+    known = case.cohort.codes
+    units = dict(code_units(case, modality))
+    time = table.time_us[rows]
+    zero = int(case.cohort.index_time_us([case.subject_id])[0])
+    timed = time != STATIC
+    days = np.full(len(rows), np.nan)
+    days[timed] = (zero - time[timed]) / _DAY_US
+    return pd.DataFrame(
+        {
+            "event": np.arange(len(rows)),
+            "code": codes,
+            "description": [(known[c].description if c in known else "") or c for c in codes],
+            "group": [code_group(code) for code in codes],
+            "value": table.value[rows].astype(np.float64),
+            "unit": [code_unit(code, units) for code in codes],
+            "text": [table.texts[i] if i >= 0 else None for i in table.text_index[rows]],
+            "time": time.view("datetime64[us]"),
+            "days_before": days,
+        }
+    )
+
+
+def _columns(case: Case, modality: str) -> pd.DataFrame:
+    spec = case.cohort.modality(modality).columns
+    fields = case.raw(modality).fields
+    numbers, seen = fields["values"][0].tolist(), fields["mask"][0].tolist()
+    values: list[object] = []
+    for column, number, there in zip(spec.values(), numbers, seen, strict=True):
+        if not there:
+            values.append(None)
+        elif column.kind == "nominal":
+            values.append(column.categories[round(number)])
+        else:
+            values.append(number)
+    return pd.DataFrame(
+        {
+            "name": list(spec),
+            "title": [column.title or name for name, column in spec.items()],
+            "value": pd.Series(values, dtype=object),
+            "unit": [column.unit for column in spec.values()],
+        }
+    )
+
+
+def _instances(case: Case, modality: str) -> pd.DataFrame:
+    bag = case.cohort.bag(modality)
+    names = list(bag.instances[bag.rows(case.subject_id)])
+    return pd.DataFrame({"instance": np.arange(len(names)), "name": names})
+
+
+def _blocks(case: Case, modality: str, layout: VoxelGrid, block: int) -> pd.DataFrame:
+    scan = case.scan(modality) if case.has_scan(modality) else None
+    cells = token_regions(layout, scan)
+    owner = cell_blocks(layout, block)
+    if block == 1:
+        return cells.assign(cells=1)
+    axes = ("x", "y", "z")
+    low = {a: _extreme(cells, owner, a, -0.5).min() for a in axes}
+    high = {a: _extreme(cells, owner, a, 0.5).max() for a in axes}
+    frame = pd.DataFrame({f"{a}_mm": (low[a] + high[a]) / 2 for a in axes})
+    for a in axes:
+        frame[f"size_{a}_mm"] = high[a] - low[a]
+    frame["cells"] = np.bincount(owner)
+    centres = frame[["x_mm", "y_mm", "z_mm"]].to_numpy()
+    if scan is not None:
+        names = [region_name(centre, scan) for centre in centres]
+    else:
+        # The cell nearest to a block's centre lends it its name.
+        xyz = cells[["x_mm", "y_mm", "z_mm"]].to_numpy()
+        near = [int(((xyz - c) ** 2).sum(axis=1).argmin()) for c in centres]
+        names = [f"{cells['name'][i].split(' (')[0]} (block {n})" for n, i in enumerate(near)]
+    frame.insert(0, "name", names)
+    return frame.reset_index(drop=True)
+
+
+def _extreme(cells: pd.DataFrame, owner: npt.NDArray[np.int64], axis: str, side: float) -> Any:
+    """A face of each cell along an axis, grouped by block."""
+    return (cells[f"{axis}_mm"] + side * cells[f"size_{axis}_mm"]).groupby(owner)

@@ -1,0 +1,348 @@
+"""Shapley values of a value function over parts: exact, sampled until two halves agree, or shap's.
+
+A value function takes coalitions (n, P) bool and gives (n, T) float64; all T outputs are
+explained by the same evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import factorial
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import shap
+from scipy.stats import rankdata
+
+from analysis.attribution.case import AttributionError
+
+Floats = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.bool_]
+Progress = Callable[[int, int], None]
+
+EXACT_PARTS = 10
+# Shares below a millionth of the numbers explained are rounding of float32: they have no order.
+RESOLUTION = 1e-6
+
+
+class ValueFunction(Protocol):
+    """What the estimators ask. `evaluations` counts coalitions that cost a model evaluation."""
+
+    evaluations: int
+
+    @property
+    def n_parts(self) -> int:
+        """P."""
+        ...
+
+    def __call__(self, masks: npt.ArrayLike) -> Floats:
+        """(n, P) bool -> (n, T)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Shares (P, T) that add up to everything (T,) - nothing (T,).
+
+    agreement: smallest rank correlation over the outputs of two halves of the sample, None where
+    nothing was sampled or no second half could be afforded; spread: (P,) largest absolute
+    difference of the halves over the outputs, None likewise.
+    """
+
+    values: Floats
+    everything: Floats
+    nothing: Floats
+    agreement: float | None
+    spread: Floats | None
+    evaluations: int
+
+
+def rank_agreement(a: Floats, b: Floats, scale: float = 1.0) -> float:
+    """Smallest Spearman correlation over outputs of two estimates (P, T), in [-1, 1].
+
+    Shares that differ by less than a millionth of `scale` are ties. Two estimates without any
+    order agree fully (1), one without and one with do not (0).
+    """
+    lowest = 1.0
+    for x, y in zip(a.T, b.T, strict=True):
+        x, y = (np.round(v / (RESOLUTION * scale)) for v in (x, y))
+        x, y = rankdata(x), rankdata(y)
+        x, y = x - x.mean(), y - y.mean()
+        norm = float(np.sqrt((x @ x) * (y @ y)))
+        if norm == 0:
+            same = not x.any() and not y.any()
+            lowest = min(lowest, 1.0 if same else 0.0)
+        else:
+            lowest = min(lowest, float(x @ y) / norm)
+    return float(np.clip(lowest, -1.0, 1.0))
+
+
+# ---------------------------------------------------------------- exact
+
+
+def exact(v: ValueFunction) -> Estimate:
+    """All 2^P coalitions (Shapley 1953). Raises AttributionError beyond 16 parts."""
+    p = v.n_parts
+    if p > 16:
+        raise AttributionError(
+            f"exact Shapley values of {p} parts need 2^{p} evaluations; use method 'permutation'."
+        )
+    before = v.evaluations
+    number = np.arange(2**p)
+    masks = (number[:, None] >> np.arange(p) & 1).astype(bool)
+    f = v(masks)
+    sizes = masks.sum(axis=1)
+    weights = np.array([factorial(s) * factorial(p - s - 1) / factorial(p) for s in range(p)])
+    values = np.empty((p, f.shape[1]))
+    for part in range(p):
+        without = number[~masks[:, part]]
+        gain = f[without | (1 << part)] - f[without]
+        values[part] = weights[sizes[without]] @ gain
+    return Estimate(values, f[-1], f[0], None, None, v.evaluations - before)
+
+
+# ---------------------------------------------------------------- permutation sampling
+
+
+def pair_masks(order: npt.NDArray[np.int64]) -> Masks:
+    """(2P, P) coalitions of one antithetic pair: parts join in the order, then in its reverse.
+
+    Rows 0..P hold the first 0..P of the order, rows P + 1..2P - 1 the last 1..P - 1.
+    """
+    p = len(order)
+    rank = np.empty(p, np.int64)
+    rank[order] = np.arange(p)
+    forward = rank[None] < np.arange(p + 1)[:, None]
+    backward = rank[None] >= (p - np.arange(1, p))[:, None]
+    return np.concatenate([forward, backward])
+
+
+def pair_shares(order: npt.NDArray[np.int64], f: Floats) -> tuple[Floats, Floats]:
+    """Marginal contributions (P, T) of the forward and of the reverse order of `pair_masks`."""
+    p = len(order)
+    ahead, behind = np.empty((p, f.shape[1])), np.empty((p, f.shape[1]))
+    ahead[order] = np.diff(f[: p + 1], axis=0)
+    path = np.concatenate([f[:1], f[p + 1 :], f[p : p + 1]])
+    behind[order[::-1]] = np.diff(path, axis=0)
+    return ahead, behind
+
+
+def second_masks(order: npt.NDArray[np.int64]) -> Masks:
+    """(2, P): alone, the part that joins second in the order, and in its reverse."""
+    masks = np.zeros((2, len(order)), bool)
+    masks[[0, 1], order[[1, -2]]] = True
+    return masks
+
+
+class _Half:
+    """Marginal contributions of the orders of one half of the sample.
+
+    sums: (P, T). firsts: (P,) how often a part joined first. steps: (T,) sum over orders of
+    v(a) + v(b) - v(ab) - v(none) for the first two parts: how much more a part brings when none
+    is there yet than beside another one; 0 for an additive game.
+    """
+
+    def __init__(self, p: int, t: int) -> None:
+        self.orders = 0
+        self.sums = np.zeros((p, t))
+        self.firsts = np.zeros(p)
+        self.steps = np.zeros(t)
+
+    def add(
+        self, order: npt.NDArray[np.int64], marginals: Floats, second: Floats | None = None
+    ) -> None:
+        """One order, what each part brought when it joined (P, T), and v(second) - v(none)."""
+        self.orders += 1
+        self.sums += marginals
+        self.firsts[order[0]] += 1
+        if second is not None:
+            self.steps += second - marginals[order[1]]
+
+    def shares(self, other: _Half) -> Floats:
+        """(P, T) estimated shares, with the other half's mean step as a control variate.
+
+        Whichever part joins first brings the whole step from absent to present, far more than
+        it ever brings later: by chance a few parts would carry it all. A game that is worth c
+        as soon as any part is there has the shares c / P; it is taken off the sampled
+        contributions and its shares are added, which keeps the mean and the sum and removes that
+        noise. c comes from the other half, so that it is independent of what it is taken off.
+        """
+        c = other.steps / other.orders
+        return (self.sums - self.firsts[:, None] * c) / self.orders + c / len(self.sums)
+
+
+def permutation(
+    v: ValueFunction,
+    *,
+    budget: int,
+    agreement: float = 0.9,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Antithetic permutation sampling (Mitchell et al. 2022) in two independent halves.
+
+    Each half draws orders from its own stream; an order and its reverse make a pair, which alone
+    is exact for games without interactions of more than two parts. The step from absent to
+    present is evened out (`_Half.shares`). A round adds one pair to each half (4P + 4 evaluations
+    less the ends). It goes on until the rank correlation of the halves reaches `agreement`, or
+    the next round would pass `budget` evaluations. What comes back is the mean of the halves;
+    every order sums to everything - nothing, so the mean does.
+
+    A smaller budget gives one pair (2P), with its forward and reverse orders as halves: they are
+    not independent, and as opposite orders they differ more than two random ones would, so their
+    agreement is on the careful side. Raises AttributionError when the budget is less than that.
+    """
+    p = v.n_parts
+    before = v.evaluations
+    if budget < 2 * p:
+        raise AttributionError(
+            f"{p} parts need a budget of at least {2 * p} evaluations, not {budget}; raise it."
+        )
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2)]
+    round_cost = 4 * p + 4
+    if budget < round_cost or p == 1:
+        order = streams[0].permutation(p)
+        f = v(pair_masks(order))
+        single = [_Half(p, f.shape[1]) for _ in range(2)]
+        ahead, behind = pair_shares(order, f)
+        single[0].add(order, ahead)
+        single[1].add(order[::-1], behind)
+        return _estimate(_both(single), f[[p, 0]], v.evaluations - before, progress, budget)
+    halves: list[_Half] = []
+    while True:
+        orders = [stream.permutation(p) for stream in streams]
+        # One call for both halves: their coalitions share batches of like length.
+        f = v(np.concatenate([m(order) for order in orders for m in (pair_masks, second_masks)]))
+        ends = f[[p, 0]]
+        halves = halves or [_Half(p, f.shape[1]) for _ in range(2)]
+        for half, order, values in zip(halves, orders, np.split(f, 2), strict=True):
+            ahead, behind = pair_shares(order, values[:-2])
+            half.add(order, ahead, values[-2] - ends[1])
+            half.add(order[::-1], behind, values[-1] - ends[1])
+        used = v.evaluations - before
+        shares = _both(halves)
+        reached = rank_agreement(*shares, _scale(ends))
+        if reached >= agreement or used + round_cost > budget:
+            return _estimate(shares, ends, used, progress, budget)
+        if progress is not None:
+            progress(used, budget)
+
+
+def _both(halves: list[_Half]) -> tuple[Floats, Floats]:
+    a, b = halves
+    return a.shares(b), b.shares(a)
+
+
+def _scale(ends: Floats) -> float:
+    return max(1.0, float(np.abs(ends).max()))
+
+
+def _estimate(
+    halves: tuple[Floats, Floats],
+    ends: Floats,
+    used: int,
+    progress: Progress | None,
+    budget: int,
+) -> Estimate:
+    a, b = halves
+    if progress is not None:
+        progress(budget, budget)
+    return Estimate(
+        values=(a + b) / 2,
+        everything=ends[0],
+        nothing=ends[1],
+        agreement=rank_agreement(a, b, _scale(ends)),
+        spread=np.asarray(np.abs(a - b).max(axis=1)),
+        evaluations=used,
+    )
+
+
+# ---------------------------------------------------------------- shap's own explainers
+
+
+@contextmanager
+def _numpy_seed_restored() -> Iterator[None]:
+    """Puts numpy's global stream, which shap seeds, back where its other users left it."""
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _asked(v: ValueFunction) -> Callable[[npt.ArrayLike], Floats]:
+    return lambda rows: v(np.asarray(rows) > 0.5)
+
+
+def _ends(v: ValueFunction) -> Floats:
+    full = np.ones((1, v.n_parts), bool)
+    return v(np.concatenate([full, ~full]))
+
+
+def shap_permutation(v: ValueFunction, *, budget: int, seed: int = 0) -> Estimate:
+    """shap.PermutationExplainer over the same value function, run twice with half the budget.
+
+    Each run needs 2P + 1 evaluations by shap's counting (ours counts less, since equal
+    coalitions of a call are asked about once). With less than 2(2P + 1) there is one run and no
+    agreement. Raises AttributionError when the budget is less than one run.
+    """
+    p = v.n_parts
+    if budget < 2 * p + 1:
+        raise AttributionError(
+            f"{p} parts need a budget of at least {2 * p + 1} evaluations, not {budget}; raise it."
+        )
+    before = v.evaluations
+    runs = 2 if budget >= 2 * (2 * p + 1) else 1
+    halves = []
+    with _numpy_seed_restored():
+        for run in range(runs):
+            masker = shap.maskers.Independent(np.zeros((1, p)))
+            explainer = shap.PermutationExplainer(_asked(v), masker, seed=2 * seed + run)
+            halves.append(_explained(explainer, p, budget // runs))
+    ends = _ends(v)
+    used = v.evaluations - before
+    if runs == 1:
+        return Estimate(halves[0], ends[0], ends[1], None, None, used)
+    return _estimate((halves[0], halves[1]), ends, used, None, budget)
+
+
+def shap_partition(v: ValueFunction, *, budget: int) -> Estimate:
+    """shap.PartitionExplainer with a balanced tree of neighbours: parts next to each other in
+    order (in time, for events) are split last.
+
+    These are Owen values of that tree, not Shapley values, and not sampled: with too small a
+    budget whole branches share evenly, and there is no second half that would tell.
+    """
+    before = v.evaluations
+    p = v.n_parts
+    if p == 1:
+        return exact(v)
+    masker = shap.maskers.Independent(np.zeros((1, p)))
+    masker.clustering = neighbour_tree(p)
+    explainer = shap.PartitionExplainer(_asked(v), masker)
+    values = _explained(explainer, p, budget)
+    ends = _ends(v)
+    return Estimate(values, ends[0], ends[1], None, None, v.evaluations - before)
+
+
+def _explained(explainer: Any, p: int, budget: int) -> Floats:
+    found = explainer(np.ones((1, p)), max_evals=budget, batch_size=budget, silent=True)
+    values = np.asarray(found.values, np.float64)[0]
+    return np.asarray(values.reshape(p, -1))
+
+
+def neighbour_tree(n: int) -> Floats:
+    """(n - 1, 4) linkage in SciPy's form of a balanced binary tree over n leaves in order."""
+    level = [(leaf, 1) for leaf in range(n)]
+    rows: list[list[float]] = []
+    while len(level) > 1:
+        merged = []
+        for (a, size_a), (b, size_b) in zip(level[::2], level[1::2], strict=False):
+            size = size_a + size_b
+            merged.append((n + len(rows), size))
+            rows.append([a, b, size, size])
+        level = merged + level[len(level) - len(level) % 2 :]
+    return np.asarray(rows, np.float64).reshape(-1, 4)

@@ -1,0 +1,283 @@
+"""Everything that explains one prediction of one run, as plain JSON: what the patient page shows.
+
+The page and the command call this with the same settings and the same store, so they show the
+same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.attribution.attention import LabelledAttention, attention_maps
+from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.modalities import ModalityLedger, modality_ledger
+from analysis.attribution.regions import region_name
+from analysis.attribution.result import Attribution, VolumeMap, describe_target
+from analysis.attribution.stored import stored_attribution, stored_map
+from analysis.attribution.target import Survival, Target
+from analysis.attribution.volume import layers_of
+from analysis.cohort.cohort import Cohort
+from analysis.outlook import Outlook, SurvivalOutlook
+from analysis.store import ResultStore
+from analysis.trust.card import card
+from analysis.trust.report import recommended, report_part, stored_trust
+from models.checkpoint import Run
+from models.contracts import Kind
+
+Report = Mapping[str, Any]
+Choice = tuple[str, str | None]
+# Where no trust report says which map to show: the elementwise form at the finest layer that
+# still looks at everything deeper.
+FALLBACK_METHOD, FALLBACK_LAYER = "hirescam", "fine"
+CURVE_DAYS = 16
+TRUST_FILE = "trust.json"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """All results behind one explanation. notes: what could not be made, and why."""
+
+    ledger: ModalityLedger
+    maps: tuple[VolumeMap, ...]
+    attributions: tuple[Attribution, ...]
+    attention: tuple[LabelledAttention, ...]
+    notes: tuple[str, ...]
+
+
+def find_trust(run: Run, cohorts: Sequence[Cohort | None], store: ResultStore) -> Report | None:
+    """The latest trust report of a run on the first of these cohorts that has one.
+
+    Else the report that came with the run (RUN/trust.json), unless it is of other weights.
+    """
+    for cohort in cohorts:
+        found = None if cohort is None else stored_trust(run, cohort, store)
+        if found is not None:
+            return found
+    path = run.folder / TRUST_FILE
+    try:
+        came: Report = json.loads(path.read_text(encoding="utf-8"))
+        return came if came["run_hash"] == run.hash else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def recommended_map(case: Case, modality: str, trust: Report | None) -> Choice:
+    """(method, layer) that the trust report recommends for a volume, else a stated fallback."""
+    chosen = recommended(trust, modality)
+    if chosen is not None:
+        return chosen
+    layers = list(layers_of(case, modality))
+    return FALLBACK_METHOD, FALLBACK_LAYER if FALLBACK_LAYER in layers else layers[-1]
+
+
+def over_time(target: Target) -> Target:
+    """Survival at one horizon as the curve over all days: the evaluations are the same."""
+    if not isinstance(target, Survival) or len(target.days) > 1:
+        return target
+    end = float(target.baseline.time_days[-1])
+    return Survival(target.baseline, curve_days(end, target.days[0]))
+
+
+def curve_days(end: float, horizon: float, n: int = CURVE_DAYS) -> tuple[float, ...]:
+    """Whole days, evenly spread to the horizon and from there to the end; the horizon is one."""
+    first = np.linspace(0, horizon, n // 2 + 1)[1:]
+    rest = np.linspace(horizon, end, n // 2 + 1)[1:]
+    days = {float(np.floor(day)) for day in (*first, *rest)} | {float(horizon)}
+    return tuple(sorted(day for day in days if 0 < day <= end))
+
+
+def output_of(found: Attribution, target: Target) -> int:
+    """Which of an attribution's outputs is the target's own number."""
+    days = found.target.get("days")
+    if not days or not isinstance(target, Survival):
+        return 0
+    return int(np.abs(np.asarray(days) - target.days[0]).argmin())
+
+
+def explain(
+    case: Case,
+    target: Target,
+    store: ResultStore,
+    *,
+    trust: Report | None = None,
+    volume_choice: Choice | None = None,
+    part_method: str = "permutation",
+    contexts: str = "ledger",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Explained:
+    """Ledger, a map a volume, shares of all other modalities' parts, attention; all stored.
+
+    target: of one number. volume_choice: (method, layer) instead of the recommended one. What
+    cannot be made for this patient (a scan of which only features were kept) is noted.
+    """
+    maps, attributions, notes = [], [], []
+    for name in case.present:
+        try:
+            if case.kind(name) is Kind.VOLUME:
+                method, layer = volume_choice or recommended_map(case, name, trust)
+                maps.append(
+                    stored_map(case, name, target, store, method=method, layer=layer, seed=seed)
+                )
+            else:
+                attributions.append(
+                    stored_attribution(
+                        case, name, over_time(target), store,
+                        method=part_method, contexts=contexts, seed=seed, progress=progress,
+                    )
+                )  # fmt: skip
+        except AttributionError as error:
+            notes.append(str(error))
+    return Explained(
+        modality_ledger(case, target),
+        tuple(maps),
+        tuple(attributions),
+        tuple(attention_maps(case, target)),
+        tuple(notes),
+    )
+
+
+# ---------------------------------------------------------------- as plain JSON
+
+
+def explanation_json(
+    case: Case,
+    target: Target,
+    found: Explained,
+    outlook: Outlook,
+    trust: Report | None = None,
+    top: int | None = None,
+) -> dict[str, Any]:
+    """What `fusionlens explain --json` prints. top: rows a list; None keeps all parts."""
+    config = case.run.config
+    return {
+        "run": config.name,
+        "title": config.title,
+        "run_hash": case.run.hash,
+        "cohort": case.cohort.spec.name,
+        "patient": case.subject_id,
+        "task": config.task.name,
+        "explained": {**describe_target(target), "value": case.value(target)[0]},
+        "prediction": _prediction(outlook),
+        "present": list(case.present),
+        "absent": [n for n in config.modalities if n not in case.present],
+        "ledger": ledger_json(found.ledger),
+        "maps": [_map_json(case, made, trust) for made in found.maps],
+        "parts": [_parts_json(made, target, trust, top) for made in found.attributions],
+        "attention": [_attention_json(made, top or 20) for made in found.attention],
+        "notes": list(found.notes),
+        "notice": "Research use only. Not for clinical decisions.",
+    }
+
+
+def _prediction(outlook: Outlook) -> dict[str, Any]:
+    if not isinstance(outlook, SurvivalOutlook):
+        return {"probabilities": dict(outlook.probabilities)}
+    return {
+        "log_risk": outlook.log_risk,
+        "relative_log_risk": outlook.relative,
+        "percentile": _finite(outlook.percentile),
+        "training_patients": outlook.n_training,
+        "horizon_days": outlook.horizon_days,
+        "survival_at_horizon": _finite(outlook.at_horizon),
+        "median_days": outlook.median_days,
+    }
+
+
+def ledger_json(found: ModalityLedger, output: int = 0) -> dict[str, Any]:
+    """A ledger of one number; an absent modality's share is null."""
+    shares = {name: found.share(name) for name in found.titles}
+    return {
+        "reference": float(found.base[output]),
+        "shares": {n: None if s is None else float(s[output]) for n, s in shares.items()},
+        "interactions": {
+            " x ".join(pair): float(value[output]) for pair, value in found.interactions.items()
+        },
+        "prediction": float(found.whole[output]),
+        "gap": found.gap,
+    }
+
+
+def _map_json(case: Case, found: VolumeMap, trust: Report | None) -> dict[str, Any]:
+    peak = found.peak_mm
+    judged = card(report_part(trust, found.modality, found.method, found.layer))
+    return {
+        "modality": found.modality,
+        "method": found.method,
+        "layer": found.layer,
+        "signed": found.signed,
+        "grid": list(found.values.shape),
+        "largest": float(np.abs(found.values).max()),
+        "peak_mm": None if peak is None else list(peak),
+        "place": None
+        if peak is None
+        else region_name(peak, case.scan(found.modality, native=True)),
+        "gap": found.gap,
+        "trust": {"level": judged.level, "sentences": list(judged.sentences)},
+    }
+
+
+def _parts_json(
+    found: Attribution, target: Target, trust: Report | None, top: int | None
+) -> dict[str, Any]:
+    judged = card(report_part(trust, found.modality, found.method))
+    output = output_of(found, target)
+    shares = found.values[:, output]
+    order = np.argsort(-np.abs(shares), kind="stable")[:top]
+    rows = []
+    for i in order:
+        part = {name: _plain(value) for name, value in found.parts.iloc[int(i)].items()}
+        part["share"] = float(shares[i])
+        if found.spread is not None:
+            part["spread"] = float(found.spread[i])
+        rows.append(part)
+    return {
+        "modality": found.modality,
+        "kind": found.kind,
+        "method": found.method,
+        "contexts": found.parameters.get("contexts"),
+        "reference": float(found.reference[output]),
+        "whole": float(found.whole[output]),
+        "sum_of_shares": float(shares.sum()),
+        "gap": found.gap,
+        "agreement": found.agreement,
+        "evaluations": found.evaluations,
+        "n_parts": len(found.parts),
+        "parts": rows,
+        "trust": {"level": judged.level, "sentences": list(judged.sentences)},
+    }
+
+
+def _attention_json(found: LabelledAttention, top: int) -> dict[str, Any]:
+    cells = found.strongest(top)
+    return {
+        "name": found.name,
+        "query": found.query,
+        "key": found.key,
+        "method": found.method,
+        "heads": found.heads,
+        "rows": len(found.rows),
+        "columns": len(found.columns),
+        "to_nothing": None if found.null is None else float(found.null.mean()),
+        "strongest": [
+            {name: _plain(value) for name, value in row.items()} for _, row in cells.iterrows()
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a table of labels as JSON; missing is null, a date is ISO 8601."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return None
+    if hasattr(value, "isoformat"):
+        return None if str(value) == "NaT" else value.isoformat()
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,1 @@
+"""Can an explanation be believed? Faithfulness, sanity, localisation, agreement; and in words."""

@@ -1,0 +1,233 @@
+"""Trust of the shares of a modality's parts: events one by one, columns of a table, instances."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.game import Game
+from analysis.attribution.parts import part_table
+from analysis.attribution.within import explain_modality
+from analysis.trust import faithfulness as faith
+from analysis.trust.agreement import agreement, attention_shares
+from analysis.trust.localisation import EventScore, score_events, summarise_events
+from analysis.trust.study import (
+    RULE_FAITHFUL,
+    RULE_TRUTH,
+    Entry,
+    Study,
+    check_sanity,
+    entry,
+    gain,
+    halves,
+    mean_matrices,
+    survives,
+)
+from models.contracts import Kind
+
+Floats = npt.NDArray[np.float64]
+Shares = dict[str, Floats]
+
+UNIT = "code"
+"""What the choice and the aim of the AUROC are stated in: |sum of shares| of each code."""
+ROUND = 4
+"""Evaluations a part of the shares that are only compared with themselves: one sampling round,
+always of the same orders. Localisation and faithfulness measure what the page shows."""
+TITLES: Mapping[str, str] = {
+    "permutation": "Shapley values",
+    "integrated_gradients": "Integrated gradients",
+    "attention": "Attention (mean over heads)",
+    "attention_gradient": "Attention, gradient-weighted",
+}
+CHOOSABLE = ("permutation", "integrated_gradients")
+
+
+def study_parts(study: Study, modality: str) -> dict[str, Any]:
+    """The report's part for events, a table or a bag."""
+    causes = _causes(study, modality)
+    ids, without = _patients(study, modality, causes)
+    kind = str(study.run.config.modalities[modality].kind)
+    if not ids:
+        return {"kind": kind, "n": 0, "methods": [], "recommended": None, "why": "no patients"}
+    found = _explain_all(study, modality, ids, causes)
+    entries = {name: entry(name, None, TITLES.get(name, name)) for name in found.shares[0]}
+    for name, scores in found.scores.items():
+        entries[name]["localisation"] = summarise_events(scores, study.seed)
+    n = study.budget
+    random, still = check_sanity(
+        study,
+        modality,
+        found.cases[: n.sanity],
+        lambda case: _shares(case, modality, study, quick=True),
+    )
+    measured = _faithful(study, modality, found)
+    for name, item in entries.items():
+        item["randomisation"], item["stability"] = random.get(name), still.get(name)
+        curves = faith.summarise(measured[name], study.seed)
+        item["faithfulness"] = {"parts_left_out": {"n": len(measured[name]), **curves}}
+    return {
+        "kind": kind,
+        "n": len(ids),
+        "truth": _truth_json(study, modality, causes, without) if causes else None,
+        "methods": list(entries.values()),
+        "recommended": _recommend(study, entries, found.scores, measured),
+        "agreement": mean_matrices(found.agreements),
+    }
+
+
+class _Found:
+    """What was explained: by patient, and by method."""
+
+    def __init__(self) -> None:
+        self.cases: list[Case] = []
+        self.shares: list[Shares] = []
+        self.scores: dict[str, list[EventScore]] = defaultdict(list)
+        self.agreements: list[dict[str, Any]] = []
+
+
+def _causes(study: Study, modality: str) -> dict[str, Collection[str]]:
+    """{causal code: terms}; empty where there is no truth about this modality."""
+    events = study.run.config.modalities[modality].kind is Kind.EVENTS
+    table = study.truth.causal_codes if study.truth is not None and events else None
+    if table is None:
+        return {}
+    return {str(code): set(rows["term"]) for code, rows in table.groupby("code")}
+
+
+def _patients(
+    study: Study, modality: str, causes: Mapping[str, Collection[str]]
+) -> tuple[list[int], int]:
+    """Patients who have the modality and (where known) a causal and another code."""
+    there = set(study.cohort.having(modality).tolist())
+    candidates = [int(i) for i in study.order() if int(i) in there]
+    if not causes:
+        return candidates[: study.budget.patients], 0
+    table, usable = study.cohort.events(modality), study.cohort.usable_events(modality)
+    chosen: list[int] = []
+    without = 0
+    for subject in candidates:
+        if len(chosen) == study.budget.patients:
+            break
+        rows = table.rows(subject)
+        codes = {table.codes[i] for i in table.code_index[rows][usable[rows]]}
+        causal = sum(code in causes for code in codes)
+        if 0 < causal < len(codes):
+            chosen.append(subject)
+        else:
+            without += 1
+    return chosen, without
+
+
+def _shares(case: Case, modality: str, study: Study, *, quick: bool = False) -> Shares:
+    """Every method's shares (P,) of one patient; `quick` for comparisons with themselves."""
+    budget = ROUND * len(part_table(case, modality)) if quick else None
+    made: Shares = {}
+    for method in CHOOSABLE:
+        try:
+            shown = explain_modality(
+                case, modality, study.target, method=method, budget=budget, seed=study.seed
+            )
+        except AttributionError:
+            if method == CHOOSABLE[0]:
+                raise
+            continue  # integrated gradients need an encoder with a gradient
+        made[method] = np.asarray(shown.values[:, 0], np.float64)
+    if case.kind(modality) is Kind.EVENTS:
+        for name, target in (("attention", None), ("attention_gradient", study.target)):
+            looked = attention_shares(case, modality, target)
+            if looked is not None:
+                made[name] = looked
+    return made
+
+
+def _explain_all(
+    study: Study, modality: str, ids: Sequence[int], causes: Mapping[str, Collection[str]]
+) -> _Found:
+    found = _Found()
+    keep = max(study.budget.faithful, study.budget.sanity)
+    for number, case in enumerate(study.cases(modality, ids if causes else ids[:keep])):
+        shares = _shares(case, modality, study)
+        if number < keep:
+            found.cases.append(case)
+            found.shares.append(shares)
+        if len(shares) > 1:
+            found.agreements.append(agreement(shares, k=5).as_json())
+        if causes:
+            parts: pd.DataFrame = part_table(case, modality)
+            vocabulary = study.run.vocabularies.get(modality)
+            known = None if vocabulary is None else vocabulary.index.keys()
+            for name, values in shares.items():
+                found.scores[name].append(score_events(parts, values, causes, known))
+    return found
+
+
+def _faithful(study: Study, modality: str, found: _Found) -> dict[str, list[faith.Faithfulness]]:
+    n = study.budget.faithful
+    measured: dict[str, list[faith.Faithfulness]] = {}
+    for number, case in enumerate(found.cases[:n]):
+        study.say(f"{modality}: deletion and insertion", number, n)
+        game = Game(case, modality, study.target)
+        made = faith.faithfulness(
+            lambda kept, game=game: game(kept)[:, 0],  # type: ignore[misc]
+            found.shares[number],
+            n_points=24,
+            n_random=8,
+            seed=study.seed + number,
+        )
+        for name, item in made.items():
+            measured.setdefault(name, []).append(item)
+    return measured
+
+
+def _recommend(
+    study: Study,
+    entries: Mapping[str, Entry],
+    scores: Mapping[str, Sequence[EventScore]],
+    measured: Mapping[str, Sequence[faith.Faithfulness]],
+) -> dict[str, Any]:
+    def worth(name: str) -> float:
+        if scores:
+            return float(np.nanmean([s.auroc[UNIT] for s in halves(scores[name])[0]]))
+        return gain(halves(measured[name])[0])
+
+    known = [name for name in CHOOSABLE if name in entries]
+    trusted = [name for name in known if not survives(entries[name])] or known
+    name = max(trusted, key=worth)
+    chosen = entries[name]
+    chosen["recommended"] = True
+    if scores:
+        held = {"localisation": summarise_events(halves(scores[name])[1], study.seed)}
+    else:
+        rest = faith.summarise(halves(measured[name])[1], study.seed)
+        held = {"faithfulness": {"parts_left_out": rest}}
+    return {
+        "method": name,
+        "layer": None,
+        "title": chosen["title"],
+        "rule": RULE_TRUTH["events"] if scores else RULE_FAITHFUL,
+        "held_out": held,
+        "survives_random_weights": survives(chosen),
+    }
+
+
+def _truth_json(
+    study: Study, modality: str, causes: Mapping[str, Collection[str]], without: int
+) -> dict[str, Any]:
+    vocabulary = study.run.vocabularies.get(modality)
+    known = sum(code in vocabulary.index for code in causes) if vocabulary is not None else None
+    return {
+        "causal_codes": len(causes),
+        "known_to_the_run": known,
+        "left_out_without_both": without,
+        "unit": UNIT,
+        "note": (
+            "A code counts as a cause when the stated hazard reads it. The patient's own value may "
+            "happen to contribute nothing, and older values of a causal test are not read."
+        ),
+    }

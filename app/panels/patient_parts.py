@@ -1,0 +1,234 @@
+"""What in a record, a table or a bag carries the prediction: shares of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.attribution.case import AttributionError
+from analysis.attribution.grouping import GROUPINGS, grouped
+from analysis.attribution.result import Attribution
+from analysis.attribution.target import Survival, Target
+from analysis.explain import output_of, over_time
+from analysis.trust.card import card
+from analysis.trust.report import report_part
+from app.figures import ledger as figures
+from app.figures import outlook
+from app.figures.shares import Direction, part_title, value_text
+from app.figures.text import markdown, signed
+from app.panels import event_timeline, figure, trust_card
+from app.panels.patient_ct import sum_words
+from app.panels.patient_header import Shown
+from app.patients import PatientDesk
+from models.contracts import Kind
+
+GROUP_WORDS = {
+    "code": "code",
+    "visit": "visit",
+    "group": "kind of code",
+    "parent": "broader code",
+}
+CONTEXT_WORDS = {
+    "ledger": "its share in the ledger",
+    "given": "what it adds to the other modalities",
+}
+
+
+def show(
+    desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target], modality: str
+) -> None:
+    """Timeline (events), waterfall, tables and groups of one modality."""
+    readers = [(s, t) for s, t in zip(shown, targets, strict=True) if modality in s.case.encoded]
+    if not readers:
+        st.info("The strategy does not read this modality.")
+        return
+    if modality not in readers[0][0].case.present:
+        st.info(
+            "The patient does not have this modality: the models were told that it is absent, and "
+            "there is nothing in it to explain."
+        )
+        return
+    contexts = st.segmented_control(
+        "The shares add up to",
+        list(CONTEXT_WORDS),
+        format_func=CONTEXT_WORDS.__getitem__,
+        default="ledger",
+        required=True,
+        key=f"contexts {modality}",
+        help="In the ledger a modality's share is an average over who else is there; what it adds "
+        "to the others is the prediction minus the one without it.",
+    )
+    for item, target in readers:
+        if len(readers) > 1:
+            st.subheader(markdown(item.title), anchor=False)
+        try:
+            _one(desk, item, target, modality, contexts or "ledger")
+        except AttributionError as error:
+            st.warning(markdown(str(error)))
+
+
+def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str) -> None:
+    run = item.case.run.config.name
+    found = attribution(desk, item, target, modality, contexts)
+    output = 0
+    if isinstance(target, Survival) and found.values.shape[1] > 1:
+        output = _day(found, target, f"day {run} {modality}")
+    part = report_part(desk.trust(item.case), modality, found.method)
+    trust_card.show(card(part), key=f"parts {run} {modality}")
+    st.caption(sum_words(found))
+    if found.kind == Kind.EVENTS:
+        event_timeline.show(
+            found,
+            key=f"timeline {run} {modality}",
+            output=output,
+            index_title=item.case.cohort.spec.index_event or "index time",
+        )
+    left, right = st.columns([3, 2])
+    with left:
+        figure.show(
+            figures.event_waterfall(found, output=output),
+            found.parts.assign(share=found.values[:, output]),
+            f"shares {modality} {run} {item.case.subject_id}",
+            alt="From the model's answer without this modality to its answer with it",
+        )
+    with right:
+        _tables(found, output, f"{run} {modality}")
+    if found.values.shape[1] > 1:
+        figure.show(
+            outlook.shares_over_time_table(found),
+            over_time_table(found),
+            f"shares over time {modality} {run} {item.case.subject_id}",
+            alt="Shares of the largest parts in predicted survival over time",
+        )
+    if found.kind == Kind.EVENTS:
+        _groups(found, item, output, f"{run} {modality}")
+
+
+def attribution(
+    desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str
+) -> Attribution:
+    """The stored shares, or new ones with a bar; survival is explained over all its days."""
+    place = st.empty()
+
+    def progress(done: int, total: int) -> None:
+        place.progress(
+            min(done / max(total, 1), 1.0),
+            text=f"Leaving parts out and asking the model again: {done:,} of at most {total:,} "
+            "evaluations; ends sooner when two halves agree. Stored for next time.",
+        )
+
+    try:
+        return desk.attribution(
+            item.case, modality, over_time(target), contexts=contexts, progress=progress
+        )
+    finally:
+        place.empty()
+
+
+def _day(found: Attribution, target: Survival, key: str) -> int:
+    """Which day of the curve is shown."""
+    days = [float(d) for d in found.target["days"]]
+    chosen = st.select_slider(
+        "Day of the predicted survival that is explained",
+        days,
+        value=days[output_of(found, target)],
+        format_func=lambda d: f"{d:,.0f}",
+        key=key,
+    )
+    return days.index(chosen)
+
+
+def _tables(found: Attribution, output: int, key: str) -> None:
+    direction = Direction.of(found.target)
+    for words, table in zip(
+        (direction.raises, direction.lowers), tables(found, output), strict=True
+    ):
+        st.markdown(f"**{words[:1].upper()}{words[1:]}**")
+        if len(table):
+            st.dataframe(table, hide_index=True, alt=words, key=f"{words} {key}")
+        else:
+            st.caption("Nothing.")
+
+
+def tables(found: Attribution, output: int, n: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The largest raising and lowering parts, with words for people."""
+    direction = Direction.of(found.target)
+    if found.kind == Kind.EVENTS:
+        pair = event_timeline.tables(found, n, output)
+    else:
+        shares = found.values[:, output]
+        order = np.argsort(-np.abs(shares), kind="stable")
+        pair = tuple(
+            pd.DataFrame(
+                {
+                    "description": [part_title(found.parts.iloc[int(i)]) for i in rows],
+                    "value": [value_text(_get(found, i, "value")) for i in rows],
+                    "unit": [str(_get(found, i, "unit") or "") for i in rows],
+                    "share": shares[rows],
+                }
+            )
+            for rows in ([i for i in order if shares[i] * sign > 0][:n] for sign in (1, -1))
+        )
+    return pair[0].pipe(_worded, direction), pair[1].pipe(_worded, direction)
+
+
+def _get(found: Attribution, row: int, name: str) -> object:
+    return found.parts.iloc[int(row)].get(name)
+
+
+def _worded(table: pd.DataFrame, direction: Direction) -> pd.DataFrame:
+    named = {
+        "description": "What", "value": "Value", "unit": "Unit", "date": "Date", "share": "Share",
+    }  # fmt: skip
+    out = table[[name for name in named if name in table]].rename(columns=named)
+    out["Share"] = [direction.share(float(v)) for v in table["share"]]
+    if "Date" in out:
+        out["Date"] = [("" if pd.isna(d) else f"{d:%Y-%m-%d}") for d in table["date"]]
+    return out
+
+
+def over_time_table(found: Attribution) -> pd.DataFrame:
+    """Long form: part, day, share."""
+    days = found.target["days"]
+    names = [part_title(part) for _, part in found.parts.iterrows()]
+    return pd.DataFrame(
+        {
+            "part": np.repeat(names, len(days)),
+            "day": np.tile(days, len(names)),
+            "share": found.values.reshape(-1),
+        }
+    )
+
+
+def _groups(found: Attribution, item: Shown, output: int, key: str) -> None:
+    with st.expander("Sums by code, visit, kind of code or broader code"):
+        by = st.segmented_control(
+            "Sum by",
+            list(GROUPINGS),
+            format_func=GROUP_WORDS.__getitem__,
+            default="code",
+            required=True,
+            key=f"group {key}",
+        )
+        sums = grouped(found, by or "code", item.case.cohort.codes)
+        table = sums.groups.copy()
+        direction = Direction.of(found.target)
+        order = np.argsort(-np.abs(sums.values[:, output]), kind="stable")
+        words = pd.DataFrame(
+            {
+                GROUP_WORDS[by or "code"].capitalize(): table["title"],
+                "Events": table["events"],
+                "First": [_date(d) for d in table["first"]],
+                "Last": [_date(d) for d in table["last"]],
+                "Share": [direction.share(float(v)) for v in sums.values[:, output]],
+            }
+        ).iloc[order]
+        st.dataframe(words, hide_index=True, height=320, alt="Sums of shares", key=f"sums {key}")
+        st.caption(f"{sums.rule} Sum: {signed(float(sums.values[:, output].sum()), 3)}.")
+
+
+def _date(day: pd.Timestamp) -> str:
+    return "" if pd.isna(day) else f"{day:%Y-%m-%d}"

@@ -1,0 +1,215 @@
+"""What the report of one patient holds, gathered from the same stored results as the page."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+
+from analysis.attribution.attention import LabelledAttention, attention_maps
+from analysis.attribution.case import AttributionError
+from analysis.attribution.export import provenance
+from analysis.attribution.regions import region_name
+from analysis.attribution.result import Attribution, VolumeMap
+from analysis.attribution.target import Target
+from analysis.attribution.volume import layers_of
+from analysis.explain import output_of, recommended_map
+from analysis.outlook import Observed, SurvivalOutlook
+from analysis.trust.card import card
+from analysis.trust.report import report_part
+from app import report, theme
+from app.figures import ledger as ledgers
+from app.figures import outlook as outlooks
+from app.figures.ct_slices import slices_png
+from app.panels import patient_ledger
+from app.panels.ct_viewer import CTPA
+from app.panels.patient_ct import map_title
+from app.panels.patient_header import Shown, curve
+from app.panels.patient_parts import attribution
+from app.patients import PatientDesk
+from app.workspace import Task
+from models.contracts import Kind
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All explanations of the runs on a page."""
+
+    maps: list[VolumeMap] = field(default_factory=list)
+    attributions: list[Attribution] = field(default_factory=list)
+    attention: list[LabelledAttention] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> Collected:
+    """Compute or find every explanation; what cannot be made is noted."""
+    found = Collected()
+    for item, target in zip(shown, targets, strict=True):
+        for name in item.case.present:
+            if item.case.kind(name) is Kind.VOLUME:
+                try:
+                    found.maps.append(
+                        desk.volume_map(
+                            item.case,
+                            name,
+                            target,
+                            *recommended_map(item.case, name, desk.trust(item.case)),
+                        )
+                    )
+                except AttributionError as error:
+                    found.notes.append(str(error))
+            else:
+                found.attributions.append(attribution(desk, item, target, name, "ledger"))
+        found.attention.extend(attention_maps(item.case, target))
+    return found
+
+
+def report_of(
+    desk: PatientDesk,
+    task: Task,
+    shown: Sequence[Shown],
+    targets: Sequence[Target],
+    found: Collected,
+    index_event: str,
+    happened: Observed | None,
+) -> report.PatientReport:
+    """The content of the HTML report. happened: only when the reader asked for it."""
+    case = shown[0].case
+    row = case.cohort.subjects.loc[case.subject_id]
+    facts = {"Split": theme.split_title(str(row["split"])), "Site": str(row["site"] or "")}
+    modalities = case.cohort.spec.modalities
+    has = [
+        spec.title
+        for name, spec in modalities.items()
+        if case.subject_id in case.cohort.having(name)
+        or case.subject_id in case.cohort.having_features(name)
+    ]
+    facts["Modalities on file"] = ", ".join(has)
+    return report.PatientReport(
+        patient=str(case.subject_id),
+        cohort=case.cohort.spec.title,
+        cohort_hash=case.cohort.fingerprint,
+        task=task.title,
+        event_title=task.event_title,
+        facts={name: value for name, value in facts.items() if value and value != "nan"},
+        predictions=[report.Prediction.of(s.outlook, s.title) for s in shown],
+        outcome=None if happened is None else outcome_words(happened, task),
+        outlook=_outlook(task, shown, index_event, happened),
+        ledger=_ledger(desk, shown, targets),
+        modalities=_parts(desk, shown, targets, found),
+        methods=[provenance(made) for made in (*found.maps, *found.attributions, *found.attention)],
+        versions={
+            "fusionlens": version("fusionlens"),
+            "torch": version("torch"),
+            "python": platform.python_version(),
+        },
+        created=datetime.now(UTC),
+    )
+
+
+def outcome_words(happened: Observed, task: Task) -> str:
+    """'day 45: death from any cause'."""
+    if happened.time_days is None:
+        return str(happened.label)
+    event = task.event_title.lower() or "event"
+    return outlooks.Outcome(happened.time_days, bool(happened.event), event).words
+
+
+def _outlook(
+    task: Task, shown: Sequence[Shown], index_event: str, happened: Observed | None
+) -> list[report.Chart]:
+    curves = [s for s in shown if isinstance(s.outlook, SurvivalOutlook)]
+    if not curves:
+        return []
+    event = task.event_title.lower() or "the event"
+    outcome = None
+    if happened is not None and happened.time_days is not None:
+        outcome = outlooks.Outcome(happened.time_days, bool(happened.event), event)
+    figure = outlooks.survival_outlook(
+        [curve(s) for s in curves],
+        min(s.outlook.horizon_days for s in curves if isinstance(s.outlook, SurvivalOutlook)),
+        time_title=f"Days since {index_event}" if index_event else "Days",
+        event_title=event,
+        outcome=outcome,
+    )
+    return [report.Chart(figure, "Predicted survival beside the training patients' predictions")]
+
+
+def _ledger(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> report.Chart:
+    return report.Chart(
+        patient_ledger.drawn(desk, shown, targets), "Shares of the modalities in the prediction"
+    )
+
+
+def _parts(
+    desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target], found: Collected
+) -> list[report.ModalityPart]:
+    parts = []
+    for item, target in zip(shown, targets, strict=True):
+        trust = desk.trust(item.case)
+        for name, entry in item.case.run.config.modalities.items():
+            mine = item.case.run.hash
+            maps = [m for m in found.maps if (m.modality, m.subject.run_hash) == (name, mine)]
+            shares = [
+                a for a in found.attributions if (a.modality, a.subject.run_hash) == (name, mine)
+            ]
+            looks = [a for a in found.attention if (a.query, a.subject.run_hash) == (name, mine)]
+            cards = {m.method: card(report_part(trust, name, m.method, m.layer)) for m in maps} | {
+                a.method: card(report_part(trust, name, a.method)) for a in shares
+            }
+            absent = name not in item.case.present
+            parts.append(
+                report.ModalityPart(
+                    title=entry.title,
+                    run=item.title if len(shown) > 1 else "",
+                    summary="The patient does not have it; the model was told that it is absent."
+                    if absent
+                    else " ".join(report.quality(a) for a in shares),
+                    pictures=[_picture(item, m) for m in maps],
+                    waterfall=_waterfall(shares, target),
+                    raising=report.part_tables(shares[0])[0] if shares else None,
+                    lowering=report.part_tables(shares[0])[1] if shares else None,
+                    attention=[
+                        report.attention_table(
+                            a,
+                            item.case.run.config.modalities[a.query].title,
+                            item.case.run.config.modalities[a.key].title,
+                        )
+                        for a in looks
+                    ],
+                    cards=cards,
+                )
+            )
+    return parts
+
+
+def _waterfall(shares: Sequence[Attribution], target: Target) -> report.Chart | None:
+    if not shares:
+        return None
+    output = output_of(shares[0], target)
+    return report.Chart(
+        ledgers.event_waterfall(shares[0], output=output),
+        "From the model's answer without this modality to its answer with it",
+    )
+
+
+def _picture(item: Shown, found: VolumeMap) -> report.Picture:
+    case = item.case
+    layers = layers_of(case, found.modality)
+    title = map_title(found.method, found.layer, layers)
+    scan = case.scan(found.modality, native=True)
+    at = found.peak_mm
+    where = "empty: nothing raises the explained number by this method"
+    if at is None:
+        at = tuple(scan.to_mm([(np.asarray(scan.array.shape) - 1) / 2])[0])
+    else:
+        where = f"through its strongest point: {region_name(at, scan)}"
+    return report.Picture(
+        slices_png(scan, found, at, CTPA.level, CTPA.width, title=title),
+        f"{title} over three slices of the scan",
+        f"{title}, {where}.",
+    )

@@ -1,0 +1,65 @@
+"""Training patients whom the model sees alike, and what happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from analysis.attribution.case import AttributionError
+from app.figures.text import count, markdown, number, signed
+from app.panels import figure
+from app.panels.patient_header import Shown
+from app.patients import PatientDesk
+
+K = 8
+
+
+def show(desk: PatientDesk, shown: Sequence[Shown]) -> None:
+    """One table a run; their outcomes only when asked for, as everywhere on the page."""
+    told = bool(st.session_state.get("show outcome")) or st.toggle(
+        "Show their outcomes",
+        key="similar outcomes",
+        help="Other patients' outcomes; this patient's own stays hidden until asked for above.",
+    )
+    for item in shown:
+        st.subheader(markdown(item.title), anchor=False)
+        try:
+            found = desk.similar(item.case, K)
+        except AttributionError as error:
+            st.info(markdown(str(error)))
+            continue
+        st.dataframe(table(found, told=told), hide_index=True, alt="Similar training patients")
+        if told and "event" in found:
+            events = int(found["event"].sum())
+            st.caption(
+                f"{count(events, 'event')} among {count(len(found), 'patient')}: too few for a "
+                "curve or a rate."
+            )
+        figure.csv(
+            found if told else found.drop(columns=["time_days", "event", "label"], errors="ignore"),
+            f"similar {item.case.run.config.name} {item.case.subject_id}",
+        )
+    st.caption(
+        "Nearest in the fused space, each dimension on the scale of the training patients; alike "
+        "to this model, which need not be alike to a clinician."
+    )
+
+
+def table(found: pd.DataFrame, *, told: bool) -> pd.DataFrame:
+    """Rows for people."""
+    words = pd.DataFrame(
+        {
+            "Patient": found["subject_id"],
+            "Distance (sd)": [number(d, 2) for d in found["distance"]],
+            "Age (years)": found["age_years"].round(),
+            "Sex": found["sex"],
+            "Site": found["site"],
+            "Log-risk": [signed(r, 2) for r in found["log_risk"]],
+        }
+    )
+    if told and "event" in found:
+        words["Followed (days)"] = found["time_days"].round()
+        words["Event"] = found["event"].map({True: "yes", False: "no"})
+    return words

@@ -1,0 +1,263 @@
+"""Single patients of a workspace: who they are, what each run says of them, and why.
+
+The one object that the patient page talks to. Cases are read once and shared; whatever takes
+long is stored in the workspace and found again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.attribution.case import Case, open_case
+from analysis.attribution.modalities import ModalityLedger, modality_ledger
+from analysis.attribution.result import Attribution, VolumeMap
+from analysis.attribution.stored import Progress, stored_attribution, stored_map
+from analysis.attribution.target import ClassLogit, LogRisk, Survival, Target
+from analysis.baseline_file import read_baseline
+from analysis.cohort.cohort import Cohort
+from analysis.cohort.schema import Split
+from analysis.explain import find_trust
+from analysis.outlook import Observed, Outlook, class_names, observed, outlook
+from analysis.predict import Predictions, predict_stored, read_stored
+from analysis.similar import similar_patients
+from app.workspace import Task, Workspace
+from models.checkpoint import Run, RunConfig
+from models.contracts import Kind
+
+KEPT_CASES = 48
+# Test patients first: those are the ones a reader may believe a prediction of.
+SPLIT_ORDER = (Split.INTERNAL, Split.EXTERNAL, Split.TUNING, Split.TRAIN)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Log-risks of a run's training patients; who they are, and how many."""
+
+    risks: np.ndarray
+    cohort: str
+
+
+class PatientDesk:
+    """Reads and explains single patients; safe to share between sessions."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.store = workspace.store
+        self._listed: dict[tuple[str, str], tuple[pd.Series, pd.Series]] = {}
+        self._trust: dict[tuple[str, str], tuple[int, Mapping[str, Any] | None]] = {}
+        self._cases: OrderedDict[tuple[str, str, int], Case] = OrderedDict()
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------ who there is
+
+    def listing(self, task: Task, run: Run) -> pd.DataFrame:
+        """Every patient of the task's cohort, test patients first.
+
+        Indexed by subject_id: split, site, age_years, sex, one bool column a modality of the
+        cohort ('has NAME'), risk (log-risk of `run`), percentile (of it among the run's training
+        patients, 0 to 100), disagreement (largest difference in percentile between the runs whose
+        predictions are stored; missing where there is one only), compared (how many those are),
+        time_days and event.
+        """
+        cohort = self.workspace.cohort(task.cohort)
+        frame = cohort.subjects[["split", "site", "age_years", "sex"]].copy()
+        there = cohort.availability()
+        for name in cohort.spec.modalities:
+            frame[f"has {name}"] = there[name]
+        with self.workspace.work:
+            for split in _splits_of(cohort):
+                predict_stored(run, cohort, split, self.store, everyone=True)
+        self.standing(run)
+        every = {}
+        for entry in self.workspace.runs(task):
+            assert entry.config is not None
+            found = self._stored(entry.config, entry.folder.name, cohort)
+            if found is not None:
+                every[entry.config.name] = found
+        risk, mine = every[run.config.name]
+        frame["risk"], frame["percentile"] = risk, mine
+        spread = pd.DataFrame({name: percentile for name, (_, percentile) in every.items()})
+        alone = spread.shape[1] < 2
+        frame["disagreement"] = np.nan if alone else spread.max(axis=1) - spread.min(axis=1)
+        frame["compared"] = spread.shape[1]
+        frame = frame.join(self._outcomes(cohort, task))
+        order = {str(split): i for i, split in enumerate(SPLIT_ORDER)}
+        return frame.iloc[np.argsort(frame["split"].map(order).to_numpy(), kind="stable")]
+
+    def _stored(
+        self, config: RunConfig, folder: str, cohort: Cohort
+    ) -> tuple[pd.Series, pd.Series] | None:
+        """Risk and percentile of everybody by a run that need not be loaded; None: not stored."""
+        training = self.workspace.training_cohort(config)
+        try:
+            name = self.workspace.run_hash(folder)
+        except ValueError:  # a RunError: the Overview says what is wrong with the run
+            return None
+        key = (name, f"{cohort.folder}:{cohort.fingerprint}")
+        with self._lock:
+            if key in self._listed:
+                return self._listed[key]
+        parts = [
+            read_stored(config, name, cohort, split, self.store, everyone=True)
+            for split in _splits_of(cohort)
+        ]
+        before = None
+        if training is not None and len(training.subject_ids("train", config.task.name)):
+            before = read_stored(config, name, training, "train", self.store)
+            parts.append(before)
+        if any(part is None for part in parts):
+            return None
+        if before is not None:
+            parts.pop()
+        risk = pd.concat(
+            pd.Series(_first(p), index=p.subject_ids).where(p.known) for p in parts if p
+        ).reindex(cohort.subjects.index)
+        found = (risk, _percentiles(risk, None if before is None else _first(before)))
+        with self._lock:
+            self._listed[key] = found
+        return found
+
+    def _outcomes(self, cohort: Cohort, task: Task) -> pd.DataFrame:
+        found = cohort.outcomes(task.name, cohort.subjects.index.to_numpy())
+        columns = {"time_days": found.time_days, "event": found.event}
+        return pd.DataFrame(columns, index=found.subject_ids)
+
+    # ------------------------------------------------------------ one patient
+
+    def case(self, task: Task, run: Run, subject_id: int) -> Case:
+        """The patient as the run sees them; kept, since every panel starts from it."""
+        cohort = self.workspace.cohort(task.cohort)
+        key = (run.hash, f"{cohort.folder}:{cohort.fingerprint}", int(subject_id))
+        with self._lock:
+            if key not in self._cases:
+                self._cases[key] = open_case(run, cohort, subject_id)
+            self._cases.move_to_end(key)
+            while len(self._cases) > KEPT_CASES:
+                self._cases.popitem(last=False)
+            return self._cases[key]
+
+    def standing(self, run: Run) -> Standing | None:
+        """Predicted risks of the run's training patients; None when their cohort is not here."""
+        cohort = self.workspace.training_cohort(run.config)
+        if cohort is None or not len(cohort.subject_ids("train", run.config.task.name)):
+            return None
+        made = predict_stored(run, cohort, "train", self.store)
+        return Standing(_first(made), cohort.spec.title)
+
+    def outlook(self, case: Case, horizon_days: float | None = None) -> Outlook:
+        """What the run predicts, beside its training patients."""
+        if case.run.config.task.kind != "survival":
+            return outlook(case, None, None)
+        standing = self.standing(case.run)
+        baseline = read_baseline(case.run.folder)
+        risks = None if standing is None else standing.risks
+        return outlook(case, baseline, risks, horizon_days)
+
+    def observed(self, case: Case) -> Observed | None:
+        """What happened; asked for apart from the prediction."""
+        return observed(case.cohort, case.run.config.task.name, case.subject_id)
+
+    def target(self, run: Run, name: str, days: Sequence[float] = ()) -> Target:
+        """'log_risk', 'survival' at `days`, or the name of a class."""
+        if name == "survival":
+            return Survival(read_baseline(run.folder), tuple(float(d) for d in days))
+        if run.config.task.kind == "survival":
+            return LogRisk()
+        classes = class_names(run.config.task.classes, run.config.task.outputs)
+        return ClassLogit(classes.index(name), name)
+
+    # ------------------------------------------------------------ why
+
+    def ledger(self, case: Case, target: Target) -> ModalityLedger:
+        """Exact shares of the modalities; milliseconds, so not stored."""
+        return modality_ledger(case, target)
+
+    def attribution(
+        self,
+        case: Case,
+        modality: str,
+        target: Target,
+        *,
+        method: str = "permutation",
+        contexts: str = "ledger",
+        progress: Progress | None = None,
+    ) -> Attribution:
+        """Shares of a modality's parts, stored."""
+        with self.workspace.work:
+            return stored_attribution(
+                case,
+                modality,
+                target,
+                self.store,
+                method=method,
+                contexts=contexts,
+                progress=progress,
+            )
+
+    def volume_map(
+        self, case: Case, modality: str, target: Target, method: str, layer: str | None
+    ) -> VolumeMap:
+        """A map over the patient's scan, stored."""
+        with self.workspace.work:
+            return stored_map(case, modality, target, self.store, method=method, layer=layer)
+
+    def trust(self, case: Case) -> Mapping[str, Any] | None:
+        """`trust_of` the case's run and cohort."""
+        return self.trust_of(case.run, case.cohort)
+
+    def trust_of(self, run: Run, cohort: Cohort) -> Mapping[str, Any] | None:
+        """How far the run's explanations can be believed: the latest report, if one was made.
+
+        Measured on the cohort the run is used on, else on the one it was trained on, else the one
+        that came with the run.
+        """
+        folder = self.store.folder
+        stamp = folder.stat().st_mtime_ns if folder.is_dir() else 0
+        key = (run.hash, cohort.fingerprint)
+        with self._lock:
+            if self._trust.get(key, (None, None))[0] != stamp:
+                training = self.workspace.training_cohort(run.config)
+                self._trust[key] = (stamp, find_trust(run, [cohort, training], self.store))
+            return self._trust[key][1]
+
+    def similar(self, case: Case, k: int = 8) -> pd.DataFrame:
+        """Training patients whom the run sees alike, with their outcomes."""
+        with self.workspace.work:
+            among = self.workspace.training_cohort(case.run.config)
+            return similar_patients(case, self.store, k, among=among)
+
+
+def modalities_of(case: Case, *kinds: Kind) -> list[str]:
+    """The run's modalities of these kinds, whether the patient has them or not."""
+    return [n for n, m in case.run.config.modalities.items() if m.kind in kinds]
+
+
+def titles_of(run: Run) -> Mapping[str, str]:
+    """{modality: title}."""
+    return {name: entry.title for name, entry in run.config.modalities.items()}
+
+
+def _splits_of(cohort: Cohort) -> list[str]:
+    here = set(cohort.subjects["split"])
+    return [str(split) for split in SPLIT_ORDER if str(split) in here]
+
+
+def _percentiles(risk: pd.Series, training: np.ndarray | None) -> pd.Series:
+    """Percent of the training patients below each risk; ties count half."""
+    if training is None:
+        return pd.Series(np.nan, index=risk.index)
+    ordered = np.sort(training)
+    low = np.searchsorted(ordered, risk - 1e-6, side="left")
+    high = np.searchsorted(ordered, risk + 1e-6, side="right")
+    return pd.Series(50.0 * (low + high) / len(ordered), index=risk.index).where(risk.notna())
+
+
+def _first(made: Predictions) -> np.ndarray:
+    return made.values[:, 0]

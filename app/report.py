@@ -1,0 +1,645 @@
+"""The patient page as one HTML file that asks nothing of any network and prints on A4.
+
+Everything that a report shows is given to it, so that it holds the very numbers of the page. Every
+part is optional; what is not given is not mentioned, but for the outcome: a report without it says
+so, for it may be read blinded.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from analysis.attribution.attention import LabelledAttention
+from analysis.attribution.export import label_texts
+from analysis.attribution.result import Attribution
+from analysis.outlook import ClassOutlook, SurvivalOutlook
+from app import theme
+from app.figures.shares import Direction, ago, part_title, value_text
+from app.figures.text import MISSING, count, days, minus, number
+
+WIDTH = 932  # of a figure on screen, in pixels; on paper it is scaled to the page
+OUTCOME = "outcome"  # `meta` of the trace that tells it
+_STATIC = Path(__file__).resolve().parent / "static"
+_LOGO = (_STATIC / "logo.svg").read_text(encoding="utf-8")
+_STYLE = (_STATIC / "report.css").read_text(encoding="utf-8")
+_SCRIPT = (_STATIC / "report.js").read_text(encoding="utf-8")
+# Whatever a file's names may hold, a browser loads nothing for this page.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_PARTS = {"events": "event", "columns": "value", "instances": "instance"}
+_PARAMETERS_SAID = ("seed", "evaluations", "recomputed")
+# The words of the card on the page (panels/trust_card.py).
+_LEVELS = {
+    "good": "checks passed",
+    "mixed": "read with care",
+    "fails": "fails its checks",
+    "unknown": "not checked",
+}
+
+
+# ---------------------------------------------------------------- what a report is made of
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A Plotly figure. alt: what it shows, for those who cannot see it."""
+
+    figure: go.Figure
+    alt: str
+    title: str = ""
+    caption: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A PNG, as `figures.ct_slices.slices_png` gives it."""
+
+    png: bytes
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Text in rows. numeric: positions of the columns that are set to the right.
+
+    The first cell of a row is its heading. Raises ValueError when a row has not a cell a column.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Iterable[int] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"table '{self.caption}' has {len(self.columns)} columns, a row {len(row)}."
+                )
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, caption: str, digits: int = 3, note: str = "") -> Table:
+        """From a frame: numbers with `digits` decimals, dates as days, a dash for none."""
+        numeric = [i for i, c in enumerate(frame.columns) if i and frame[c].dtype.kind in "iuf"]
+        rows = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False)]
+        return cls(caption, [str(c) for c in frame.columns], rows, numeric, note)
+
+
+class Card(Protocol):
+    """How far a map may be trusted. level: 'good', 'mixed', 'fails' or 'unknown'."""
+
+    @property
+    def level(self) -> str:
+        """How the checks went."""
+        ...
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """What was measured."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What one run says. survival: S(horizon_days), in [0, 1]. percentile: in [0, 100]."""
+
+    title: str
+    run: str = ""
+    run_hash: str = ""
+    log_risk: float | None = None
+    hazard_ratio: float | None = None
+    percentile: float | None = None
+    n_training: int | None = None
+    horizon_days: float | None = None
+    survival: float | None = None
+    median_days: float | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: SurvivalOutlook | ClassOutlook, title: str) -> Prediction:
+        """From the analysis' outlook; title is the run's."""
+        whose: dict[str, Any] = {
+            "title": title,
+            "run": found.subject.run,
+            "run_hash": found.subject.run_hash,
+        }
+        if isinstance(found, ClassOutlook):
+            return cls(**whose, probabilities=found.probabilities)
+        return cls(
+            **whose,
+            log_risk=found.log_risk,
+            hazard_ratio=math.exp(found.relative),
+            percentile=found.percentile,
+            n_training=found.n_training,
+            horizon_days=found.horizon_days,
+            survival=None if math.isnan(found.at_horizon) else found.at_horizon,
+            median_days=found.median_days,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModalityPart:
+    """Why, in one modality, for one run.
+
+    title: the modality's. run: the run's title, where a report has two. summary: a sentence, its
+    share of the prediction for instance. cards: {what is judged: card}.
+    """
+
+    title: str
+    run: str = ""
+    summary: str = ""
+    pictures: Sequence[Picture] = ()
+    waterfall: Chart | None = None
+    raising: Table | None = None
+    lowering: Table | None = None
+    attention: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    cards: Mapping[str, Card] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PatientReport:
+    """Everything a report may show.
+
+    patient: the number or name that the cohort uses. facts: {what: value} of the patient (split,
+    site, modalities). event_title: what is predicted, 'death from any cause'. outcome: in words,
+    only when the reader asked for it. methods: `provenance` of every result that is shown.
+    versions: {what: version}. Raises ValueError when a figure tells an outcome that is
+    not given, and for a card of an unknown level.
+    """
+
+    patient: str = ""
+    cohort: str = ""
+    cohort_hash: str = ""
+    task: str = ""
+    event_title: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    predictions: Sequence[Prediction] = ()
+    outcome: str | None = None
+    outlook: Sequence[Chart] = ()
+    ledger: Chart | None = None
+    ledger_table: Table | None = None
+    modalities: Sequence[ModalityPart] = ()
+    what_if: Table | None = None
+    similar: Table | None = None
+    cards: Mapping[str, Card] = field(default_factory=dict)
+    methods: Sequence[Mapping[str, Any]] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: datetime | None = None
+
+    def __post_init__(self) -> None:
+        cards = [*self.cards.items(), *(c for p in self.modalities for c in p.cards.items())]
+        for title, card in cards:
+            if card.level not in _LEVELS:
+                raise ValueError(
+                    f"card '{title}' is '{card.level}'; a card is {', '.join(_LEVELS)}."
+                )
+        if self.outcome is None and any(_tells_outcome(chart.figure) for chart in self.charts):
+            raise ValueError(
+                "a figure shows the outcome and the report is to be blinded; give the outcome too, "
+                "or draw the figure without it."
+            )
+
+    @property
+    def charts(self) -> list[Chart]:
+        """All figures, in the order of the report."""
+        of_parts = [
+            chart
+            for part in self.modalities
+            for chart in ([part.waterfall] if part.waterfall else []) + list(part.charts)
+        ]
+        return [*self.outlook, *([self.ledger] if self.ledger else []), *of_parts]
+
+
+def _tells_outcome(figure: go.Figure) -> bool:
+    return any(trace.meta == OUTCOME for trace in figure.data)
+
+
+# ---------------------------------------------------------------- results as tables
+
+
+def part_tables(found: Attribution, top: int = 10, output: int = 0) -> tuple[Table, Table]:
+    """The `top` parts that raise the explained number and the `top` that lower it, with sums."""
+    direction = Direction.of(found.target)
+    shares = found.values[:, output]
+    order = np.argsort(-np.abs(shares), kind="stable")
+    noun = _PARTS.get(found.kind, "part")
+    tables = []
+    for sign, words in ((1, direction.raises), (-1, direction.lowers)):
+        rows = [int(i) for i in order if shares[i] * sign > 0]
+        shown = rows[:top]
+        caption = f"What {words}"
+        note = f"None of the {count(len(shares), noun)}."
+        if rows:
+            total, said = float(shares[rows].sum()), float(shares[shown].sum())
+            note = f"{count(len(rows), noun)} of {len(shares):,}, together "
+            note += f"{direction.share(total)}."
+            if len(rows) > len(shown):
+                note += f" The {len(shown)} largest are shown: {direction.share(said)}."
+        tables.append(_parts(found, shown, shares, direction, caption, note))
+    return tables[0], tables[1]
+
+
+def _parts(
+    found: Attribution,
+    rows: Sequence[int],
+    shares: np.ndarray,
+    direction: Direction,
+    caption: str,
+    note: str,
+) -> Table:
+    parts = [found.parts.iloc[row] for row in rows]
+    columns: dict[str, list[str]] = {
+        _PARTS.get(found.kind, "part").capitalize(): [part_title(part) for part in parts],
+        "Code": [_text(part.get("code")) for part in parts],
+        "Measured": [value_text(part.get("value"), part.get("unit")) for part in parts],
+        "Date": [_day(part.get("date", part.get("time"))) for part in parts],
+        "Before index": [ago(part.get("days_before")).removesuffix(" before") for part in parts],
+        "Share": [direction.share(float(shares[row])) for row in rows],
+    }
+    if found.spread is not None:
+        scale, unit = (100, " points") if direction.percent else (1, "")
+        digits = 1 if direction.percent else 3
+        columns["Halves differ by"] = [
+            number(scale * float(found.spread[row]), digits) + unit for row in rows
+        ]
+    first = next(iter(columns))
+    kept = {n: cells for n, cells in columns.items() if n in (first, "Share") or any(cells)}
+    names = list(kept)
+    numeric = [names.index(n) for n in ("Measured", "Share", "Halves differ by") if n in names]
+    cells = [list(row) for row in zip(*kept.values(), strict=True)]
+    return Table(caption, names, cells, numeric, note)
+
+
+def attention_table(found: LabelledAttention, query: str, key: str, top: int = 10) -> Table:
+    """The `top` largest weights; query and key are the modalities' titles."""
+    rows, columns = label_texts(found.rows), label_texts(found.columns)
+    strongest = found.strongest(top)
+    cells = [
+        [rows[r], columns[c], number(float(w), 4)]
+        for r, c, w in zip(strongest["row"], strongest["column"], strongest["weight"], strict=True)
+    ]
+    how = f"head {found.head + 1} of {found.heads}" if found.head is not None else found.method
+    note = f"{len(cells)} of {found.weights.size:,} weights ({how})."
+    if found.null is not None and len(found.null):
+        note += f" To no token at all: {number(float(found.null.mean()), 3)} of a row on average."
+    note += " A weight says where a token looked, not how much the prediction owes to it."
+    return Table(f"{query} looks at {key}", [query, key, "Weight"], cells, [2], note)
+
+
+def quality(found: Any) -> str:
+    """A result's own error in a sentence: gap, agreement of halves, evaluations; '' for none."""
+    words = []
+    gap = getattr(found, "gap", None)
+    if gap is not None:
+        words.append(f"shares miss the explained number by {_gap(gap)}")
+    if getattr(found, "agreement", None) is not None:
+        words.append(f"two independent halves agree in rank at {number(found.agreement, 2)}")
+    if getattr(found, "evaluations", 0):
+        words.append(count(found.evaluations, "model evaluation"))
+    text = "; ".join(words)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _method_rows(methods: Sequence[Mapping[str, Any]]) -> Table:
+    rows = []
+    for about in methods:
+        what = about.get("modality") or " to ".join(
+            str(about[end]) for end in ("query", "key") if about.get(end)
+        )
+        method = " at ".join(str(about[n]) for n in ("method", "layer") if about.get(n))
+        settings = dict(about.get("parameters", {}))
+        said = [f"{n} {_setting(about[n])}" for n in ("seed", "head") if about.get(n) is not None]
+        said += [
+            f"{name} {_setting(value)}"
+            for name, value in settings.items()
+            if name not in _PARAMETERS_SAID and value is not None
+        ]
+        agreement, gap = about.get("agreement"), about.get("gap")
+        rows.append(
+            [
+                what or "modalities",
+                method or "exact Shapley values",
+                str(about.get("target", {}).get("title", "")) or MISSING,
+                str(about.get("run", "")),
+                ", ".join(said) or MISSING,
+                number(agreement, 2),
+                MISSING if gap is None else _gap(gap),
+                f"{about['evaluations']:,}" if about.get("evaluations") else MISSING,
+            ]
+        )
+    columns = ("Of", "Method", "Explains", "Run", "Parameters", "Agreement", "Gap", "Evaluations")
+    note = (
+        "Agreement: rank correlation of two independent halves of the estimate (1 is best). Gap: "
+        "largest difference between the sum of shares and the explained number."
+    )
+    return Table("How each explanation was made", columns, rows, [5, 6, 7], note)
+
+
+# ---------------------------------------------------------------- HTML
+
+
+def render(report: PatientReport) -> str:
+    """The report as one HTML document."""
+    name = f"Patient {report.patient}" if report.patient else "Patient report"
+    charts = {id(chart): f"figure-{n}" for n, chart in enumerate(report.charts, start=1)}
+    body = "".join(
+        (
+            _header(report, name),
+            _predictions(report),
+            _charts("What is predicted", report.outlook, charts),
+            _ledger(report, charts),
+            *(_modality(part, charts) for part in report.modalities),
+            _cards_section(report.cards),
+            _table_section("What if", report.what_if),
+            _table_section("Similar patients of the training split", report.similar),
+            _methods(report),
+            _versions(report),
+        )
+    )
+    footer = f"<footer><p>{_e(theme.APP_NAME)}. {_e(theme.NOTICE)}</p></footer>"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="referrer" content="no-referrer">'
+        f"<title>{_e(name)}, {_e(theme.APP_NAME)} report</title>"
+        f"<style>{_css(report, name)}</style></head>\n"
+        f'<body><main class="sheet">{body}{footer}</main>\n'
+        f"{_scripts(report, charts)}</body></html>\n"
+    )
+
+
+def _css(report: PatientReport, name: str) -> str:
+    colours = "".join(
+        f"--{key}:{value};"
+        for key, value in {
+            "ink": theme.INK,
+            "muted": theme.MUTED,
+            "grid": theme.GRID,
+            "panel": theme.PANEL,
+            "accent": theme.ACCENT,
+            "worse": theme.GROUP_COLOURS[2][1],
+            "font": theme.FONT,
+            "width": f"{WIDTH}px",
+        }.items()
+    )
+    # Pages come apart: each says whose it is.
+    whose = ", ".join(text for text in (name, report.cohort) if text)
+    return (
+        f":root{{{colours}}}\n{_STYLE}\n"
+        f"@page{{@bottom-left{{content:{_css_text(f'{whose}. {theme.NOTICE}')}}}}}"
+    )
+
+
+def _css_text(text: str) -> str:
+    """A string in CSS that nothing in it can end."""
+    escaped = "".join(c if c.isalnum() or c in " .,:" else f"\\{ord(c):x} " for c in text)
+    return f'"{escaped}"'
+
+
+def _header(report: PatientReport, name: str) -> str:
+    lead = ", ".join(_e(text) for text in (report.task, report.cohort) if text)
+    facts = dict(report.facts)
+    if report.cohort_hash:
+        facts["Cohort fingerprint"] = report.cohort_hash
+    if report.created is not None:
+        facts["Report made"] = f"{report.created:%Y-%m-%d %H:%M}"
+    facts["Outcome"] = (
+        report.outcome if report.outcome is not None else "not included (blinded read)"
+    )
+    entries = "".join(f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in facts.items())
+    return (
+        f'<header><div class="brand">{_LOGO}<p class="notice">{_e(theme.NOTICE)}</p></div>'
+        f"<h1>{_e(name)}</h1>"
+        + (f'<p class="lead">{lead}</p>' if lead else "")
+        + f'<dl class="facts">{entries}</dl></header>'
+    )
+
+
+def _predictions(report: PatientReport) -> str:
+    runs = report.predictions
+    if not runs:
+        return ""
+    lines: dict[str, list[str]] = {}
+    horizons = sorted({run.horizon_days for run in runs if run.horizon_days is not None})
+    event = report.event_title or "the event"
+    for day in horizons:
+        at = [run.survival if run.horizon_days == day else None for run in runs]
+        lines[f"Predicted risk of {event} by day {day:,.0f}"] = [
+            _percent(None if s is None else 1 - s) for s in at
+        ]
+        lines[f"Predicted chance to be without it, S({day:g})"] = [_percent(s) for s in at]
+    lines["Percentile of the risk among training patients"] = [
+        MISSING
+        if run.percentile is None
+        else number(run.percentile, 1) + (f" (of {run.n_training:,})" if run.n_training else "")
+        for run in runs
+    ]
+    lines["Hazard ratio to the mean training patient"] = [number(r.hazard_ratio, 2) for r in runs]
+    lines["Log-risk, as the model gives it"] = [number(run.log_risk, 3) for run in runs]
+    lines["Predicted median time"] = [days(run.median_days) for run in runs]
+    for label in dict.fromkeys(label for run in runs for label in run.probabilities):
+        lines[f"Probability of {label}"] = [_percent(run.probabilities.get(label)) for run in runs]
+    lines["Run"] = [run.run or MISSING for run in runs]
+    lines["Run hash"] = [run.run_hash or MISSING for run in runs]
+    rows = [[name, *cells] for name, cells in lines.items() if any(c != MISSING for c in cells)]
+    table = Table(
+        "What the model says" if len(runs) == 1 else "What the models say",
+        ["", *(run.title for run in runs)],
+        rows,
+        range(1, len(runs) + 1),
+    )
+    return _section("Prediction", _table(table, "predictions"))
+
+
+def _charts(heading: str, charts: Sequence[Chart], ids: Mapping[int, str]) -> str:
+    return _section(heading, "".join(_chart(c, ids) for c in charts)) if charts else ""
+
+
+def _ledger(report: PatientReport, ids: Mapping[int, str]) -> str:
+    inner = _chart(report.ledger, ids) if report.ledger else ""
+    inner += _table(report.ledger_table) if report.ledger_table else ""
+    return _section("Which modality carries it", inner) if inner else ""
+
+
+def _modality(part: ModalityPart, ids: Mapping[int, str]) -> str:
+    inner = f"<p>{_e(part.summary)}</p>" if part.summary else ""
+    inner += "".join(_picture(picture) for picture in part.pictures)
+    inner += _cards(part.cards)
+    inner += _chart(part.waterfall, ids) if part.waterfall else ""
+    inner += "".join(_table(table) for table in (part.raising, part.lowering) if table)
+    inner += "".join(_table(table) for table in part.attention)
+    inner += "".join(_chart(chart, ids) for chart in part.charts)
+    inner += "".join(f'<p class="note">{_e(note)}</p>' for note in part.notes)
+    if part.run:
+        inner = f'<p class="run">{_e(part.run)}</p>{inner}'
+    return _section(f"Why: {part.title}", inner)
+
+
+def _cards_section(cards: Mapping[str, Card]) -> str:
+    return _section("How far to trust it", _cards(cards)) if cards else ""
+
+
+def _table_section(heading: str, table: Table | None) -> str:
+    return _section(heading, _table(table)) if table else ""
+
+
+def _methods(report: PatientReport) -> str:
+    if not report.methods:
+        return ""
+    return _section("Methods and parameters", _table(_method_rows(report.methods), "methods"))
+
+
+def _versions(report: PatientReport) -> str:
+    if not report.versions:
+        return ""
+    entries = "".join(
+        f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in report.versions.items()
+    )
+    return _section("Versions", f'<dl class="facts">{entries}</dl>')
+
+
+def _section(heading: str, inner: str) -> str:
+    return f"<section><h2>{_e(heading)}</h2>{inner}</section>"
+
+
+def _chart(chart: Chart, ids: Mapping[int, str]) -> str:
+    key = ids[id(chart)]
+    height = int(chart.figure.layout.height or 450)
+    title = f"<h3>{_e(chart.title)}</h3>" if chart.title else ""
+    caption = f"<figcaption>{_e(chart.caption)}</figcaption>" if chart.caption else ""
+    return (
+        f'<figure class="chart">{title}<div class="plot" id="{key}" role="img" '
+        f'aria-label="{_e(chart.alt)}" style="height:{height}px"></div>'
+        f"<noscript><p>{_e(chart.alt)}</p></noscript>{caption}</figure>"
+    )
+
+
+def _picture(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode("ascii")
+    caption = f"<figcaption>{_e(picture.caption)}</figcaption>" if picture.caption else ""
+    return (
+        f'<figure class="picture"><img src="data:image/png;base64,{data}" '
+        f'alt="{_e(picture.alt)}">{caption}</figure>'
+    )
+
+
+def _cards(cards: Mapping[str, Card]) -> str:
+    return "".join(_card(title, card) for title, card in cards.items())
+
+
+def _card(title: str, card: Card) -> str:
+    sentences = "".join(f"<li>{_e(sentence)}</li>" for sentence in card.sentences)
+    return (
+        f'<aside class="card {_e(card.level)}"><h3>{_e(title)}: '
+        f'<span class="level">{_e(_LEVELS[card.level])}</span></h3>'
+        + (f"<ul>{sentences}</ul>" if sentences else "")
+        + "</aside>"
+    )
+
+
+def _table(table: Table, kind: str = "") -> str:
+    numeric = set(table.numeric)
+
+    def cell(position: int, text: str) -> str:
+        style = ' class="number"' if position in numeric else ""
+        if position == 0:
+            return f'<th scope="row"{style}>{_e(text)}</th>'
+        return f"<td{style}>{_e(text)}</td>"
+
+    heads = "".join(
+        f'<th scope="col"{" class=" + chr(34) + "number" + chr(34) if i in numeric else ""}>'
+        f"{_e(name)}</th>"
+        if name
+        else "<td></td>"
+        for i, name in enumerate(table.columns)
+    )
+    rows = "".join(
+        f"<tr>{''.join(cell(i, text) for i, text in enumerate(row))}</tr>" for row in table.rows
+    )
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>" if table.rows else ""
+    note = f'<p class="note">{_e(table.note)}</p>' if table.note else ""
+    if not body:
+        return f'<div class="table"><p class="caption">{_e(table.caption)}</p>{note}</div>'
+    kind = f' class="{kind}"' if kind else ""
+    return (
+        f'<div class="table"><table{kind}><caption>{_e(table.caption)}</caption>{body}</table>'
+        f"{note}</div>"
+    )
+
+
+def _scripts(report: PatientReport, ids: Mapping[int, str]) -> str:
+    """plotly.js once, each figure as data, and the few lines that draw them."""
+    if not ids:
+        return ""
+    data = "".join(
+        f'<script type="application/json" data-figure="{ids[id(chart)]}">{_data(chart)}</script>\n'
+        for chart in report.charts
+    )
+    return f"<script>{get_plotlyjs()}</script>\n{data}<script>{_SCRIPT}</script>"
+
+
+def _data(chart: Chart) -> str:
+    """A figure as JSON; Plotly writes < and > so that they cannot end the element it stands in."""
+    sized = go.Figure(chart.figure).update_layout(width=WIDTH, autosize=False)
+    return str(sized.to_json(validate=False))
+
+
+# ---------------------------------------------------------------- text
+
+
+def _e(text: object) -> str:
+    return html.escape(str(text), quote=True)
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return MISSING
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return minus(str(value))  # perhaps a patient's number: no thousands separators
+    if isinstance(value, float | np.floating):
+        return number(float(value), digits)
+    return _day(value) if isinstance(value, datetime) else str(value)
+
+
+def _day(value: Any) -> str:
+    if value is None or pd.isna(value):
+        return ""
+    return f"{pd.Timestamp(value):%Y-%m-%d}"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
+
+
+def _percent(share: float | None) -> str:
+    return MISSING if share is None else f"{number(100 * share, 1)}%"
+
+
+def _gap(value: float) -> str:
+    return minus(f"{value:.1e}".replace("e-0", "e-")) if value else "0"
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {_setting(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return " x ".join(_setting(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

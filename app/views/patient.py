@@ -1,0 +1,222 @@
+"""One patient: why this risk?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from analysis.attribution.case import AttributionError
+from analysis.attribution.target import Target
+from analysis.outlook import SurvivalOutlook
+from app.figures.text import markdown
+from app.panels import (
+    address,
+    choose,
+    frame,
+    patient_attention,
+    patient_ct,
+    patient_export,
+    patient_header,
+    patient_ledger,
+    patient_parts,
+    patient_picker,
+    patient_similar,
+    patient_whatif,
+    progress,
+)
+from app.panels.patient_header import Shown
+from app.patients import PatientDesk, titles_of
+from app.workspace import Task, Workspace
+from models.checkpoint import Run
+from models.contracts import Kind
+
+NOBODY = "(none)"
+TARGET_WORDS = {"log_risk": "log-risk", "survival": "event-free probability at the horizon"}
+
+
+def main() -> None:
+    """Who, what is predicted, and why."""
+    frame.title(
+        "Why this risk?",
+        "One patient: what a strategy predicts, which modality carries it, and what in each "
+        "modality. Every explanation says how far it can be believed.",
+    )
+    workspace = frame.workspace()
+    address.workspace(workspace)
+    desk = frame.desk()
+    task = choose.task(workspace, "patient")
+    runs = _runs(workspace, task)
+    if not runs:
+        return
+    index_event = workspace.cohort(task.cohort).spec.index_event
+    listing = _listing(workspace, desk, task, runs)
+    titles = {n: t for run in runs for n, t in titles_of(run).items()}
+    subject = patient_picker.pick(listing, titles, task.event_title)
+    if subject is None:
+        return
+    row = listing.loc[subject]
+    if row["split"] in ("train", "tuning"):
+        st.warning(
+            f"This patient is in the {row['split'].replace('train', 'training')} split: the runs "
+            "have seen what happened, so their predictions flatter them."
+        )
+    shown = _shown(desk, task, runs, subject)
+    if not shown:
+        return
+    patient_header.show(desk, task, shown, index_event)
+    targets = _targets(desk, shown)
+    patient_ledger.show(desk, shown, targets)
+    _section(desk, task, shown, targets, index_event)
+
+
+def _runs(workspace: Workspace, task: Task) -> list[Run]:
+    """One strategy, or two side by side; kept in the address."""
+    entries = {e.config.name: e for e in workspace.runs(task) if e.config is not None}
+    if not entries:
+        st.info("There is no run for this task.")
+        return []
+    titles = {name: entry.config.title for name, entry in entries.items() if entry.config}
+    fused = [name for name, entry in entries.items() if not entry.is_unimodal] or list(entries)
+    best = max(fused, key=lambda name: entries[name].config.training.tuning_score or 0.0)  # type: ignore[union-attr]
+    left, right = st.columns(2)
+    start = address.choice("strategy", list(entries), best, "strategy")
+    names = list(entries)
+    with left:
+        first = st.selectbox(
+            "Strategy",
+            names,
+            index=names.index(start or best),
+            format_func=titles.__getitem__,
+            key=f"strategy {task.key} {start}",
+        )
+    others = [NOBODY, *(name for name in names if name != first)]
+    beside = address.choice("compare", others, NOBODY, "strategy")
+    with right:
+        second = st.selectbox(
+            "Side by side with",
+            others,
+            index=others.index(beside) if beside in others else 0,
+            format_func=lambda name: "no other strategy" if name == NOBODY else titles[name],
+            key=f"beside {task.key} {first} {beside}",
+        )
+    address.keep("strategy", first)
+    address.keep("compare", None if second == NOBODY else second)
+    chosen = []
+    for name in [first] if second == NOBODY else [first, second]:
+        try:
+            chosen.append(workspace.run(entries[name].folder.name))
+        except ValueError as error:  # WorkspaceError and RunError
+            st.warning(f"**{markdown(titles[name])}** is left out. {markdown(str(error))}")
+    return chosen
+
+
+def _listing(
+    workspace: Workspace, desk: PatientDesk, task: Task, runs: Sequence[Run]
+) -> pd.DataFrame:
+    good, broken = progress.predictions(workspace, task, runs, workspace.splits(task))
+    choose.broken(broken)
+    return desk.listing(task, (good or list(runs))[0])
+
+
+def _shown(desk: PatientDesk, task: Task, runs: Sequence[Run], subject: int) -> list[Shown]:
+    shown = []
+    for run in runs:
+        try:
+            case = desk.case(task, run, subject)
+            shown.append(Shown(case, desk.outlook(case)))
+        except AttributionError as error:
+            st.warning(f"**{markdown(run.config.title)}**: {markdown(str(error))}")
+    return shown
+
+
+def _targets(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:
+    """The explained number, one of the same name for each run."""
+    first = shown[0].outlook
+    if not isinstance(first, SurvivalOutlook):
+        names = list(first.probabilities)
+        name = st.segmented_control(
+            "Explain the logit of", names, default=names[-1], required=True, key="explained class"
+        )
+        return [desk.target(s.case.run, name or names[-1]) for s in shown]
+    left, right = st.columns([2, 3])
+    with left:
+        name = st.segmented_control(
+            "Explain",
+            list(TARGET_WORDS),
+            format_func=TARGET_WORDS.__getitem__,
+            default="log_risk",
+            required=True,
+            key="explained number",
+        )
+    if name != "survival":
+        return [desk.target(s.case.run, "log_risk") for s in shown]
+    last = int(
+        min(s.outlook.times_days[-1] for s in shown if isinstance(s.outlook, SurvivalOutlook))
+    )
+    with right:
+        day = st.slider(
+            "Horizon in days",
+            1,
+            last,
+            int(min(first.horizon_days, last)),
+            key=f"explained horizon {shown[0].case.run.config.task.name}",
+        )
+    return [desk.target(s.case.run, "survival", [day]) for s in shown]
+
+
+def _section(
+    desk: PatientDesk,
+    task: Task,
+    shown: Sequence[Shown],
+    targets: Sequence[Target],
+    index_event: str,
+) -> None:
+    """What is looked at below the ledger; one at a time, so that a click computes one thing."""
+    sections = _sections(desk, task, shown, targets, index_event)
+    start = address.choice("section", list(sections), next(iter(sections)), "section")
+    st.header("What in each modality?", anchor=False)
+    chosen = st.segmented_control(
+        "Look at",
+        list(sections),
+        format_func=lambda name: sections[name][0],
+        default=start,
+        required=True,
+        label_visibility="collapsed",
+        key=f"section {'-'.join(sections)} {start}",
+    )
+    chosen = chosen or next(iter(sections))
+    address.keep("section", chosen)
+    st.fragment(sections[chosen][1])()
+
+
+def _sections(
+    desk: PatientDesk,
+    task: Task,
+    shown: Sequence[Shown],
+    targets: Sequence[Target],
+    index_event: str,
+) -> Mapping[str, tuple[str, Callable[[], None]]]:
+    """{name in the address: (title, what draws it)}."""
+    found: dict[str, tuple[str, Callable[[], None]]] = {}
+    kinds = {
+        name: (entry.title, entry.kind)
+        for item in shown
+        for name, entry in item.case.run.config.modalities.items()
+    }
+    for name, (title, kind) in kinds.items():
+        draw = patient_ct.show if kind is Kind.VOLUME else patient_parts.show
+        found[name] = (title, partial(draw, desk, shown, targets, name))
+    found["attention"] = ("Attention", partial(patient_attention.show, shown, targets))
+    found["what-if"] = ("What if", partial(patient_whatif.show, desk, task, shown, index_event))
+    found["similar"] = ("Similar patients", partial(patient_similar.show, desk, shown))
+    found["export"] = (
+        "Export",
+        partial(patient_export.show, desk, task, shown, targets, index_event),
+    )
+    return found
+
+
+main()
