@@ -2,7 +2,10 @@
 
 Each event gets an inclusion weight alpha in [0, 1], and gradients are integrated as all weights
 go from 0 to 1 together (Sundararajan et al. 2017). What a half-included event is, the encoder's
-form decides; an encoder that offers no sound form is refused.
+form decides; an encoder that offers no sound form is refused. Code counts offer one. A sequence
+model does not: scaling its embeddings, as is often done, says nothing, because its first layer
+norm makes a faint event as loud as a whole one (tried on the sample runs: rank correlation with
+Shapley values -0.2 to 0.4, completeness gap 1 to 3 log-risks).
 """
 
 from __future__ import annotations
@@ -14,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from captum.attr import IntegratedGradients
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.game import Contexts, contexts_of
 from analysis.attribution.target import Target
 from models.contracts import Encoded, Kind, ModalityInput
 from models.encoders.base import ModalityEncoder
-from models.encoders.clmbr import CLMBR
 from models.encoders.counts import DAYS_A_YEAR, CodeCounts
 from models.vocabulary import PADDING
 
@@ -43,18 +45,6 @@ class Gradients:
     baseline: Floats
     form: str
     evaluations: int
-
-
-class _Weighted(nn.Module):
-    """A layer whose output at event n is multiplied by that event's inclusion weight."""
-
-    def __init__(self, layer: nn.Module, alpha: Tensor) -> None:
-        super().__init__()
-        self.layer, self.alpha = layer, alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(x)
-        return out * self.alpha[..., None]
 
 
 class _RelaxedCounts(CodeCounts):
@@ -109,10 +99,6 @@ def _relaxed(encoder: ModalityEncoder, alpha: Tensor) -> tuple[ModalityEncoder, 
         twin.__class__ = _RelaxedCounts
         twin.alpha = alpha
         return twin, "how much of an event is counted"
-    if isinstance(twin, CLMBR):
-        for name in ("code", "value", "time"):
-            twin._modules[name] = _Weighted(getattr(encoder, name), alpha)
-        return twin, "how strong an event's embedding is"
     raise AttributionError(
         f"integrated gradients know no half-included event for {type(encoder).__name__}; "
         "use method 'permutation'."

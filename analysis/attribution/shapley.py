@@ -24,6 +24,10 @@ Masks = npt.NDArray[np.bool_]
 Progress = Callable[[int, int], None]
 
 EXACT_PARTS = 10
+# Fewer parts than this are one pair of orders; the head of an order is an eighth of its places.
+MIN_PARTS = 3
+HEAD_SHARE = 8
+MOST_HEADS = 16
 # Shares below a millionth of the numbers explained are rounding of float32: they have no order.
 RESOLUTION = 1e-6
 
@@ -140,38 +144,59 @@ def second_masks(order: npt.NDArray[np.int64]) -> Masks:
 class _Half:
     """Marginal contributions of the orders of one half of the sample.
 
-    sums: (P, T). firsts: (P,) how often a part joined first. steps: (T,) sum over orders of
-    v(a) + v(b) - v(ab) - v(none) for the first two parts: how much more a part brings when none
-    is there yet than beside another one; 0 for an additive game.
+    Kept apart for the first `head` places of an order and the others, since the first may be
+    sampled more often. sums: {is head: (P, T)}. firsts: (P,) how often a part joined first.
+    steps: (T,) sum over orders of v(a) + v(b) - v(ab) - v(none) for the first two parts: how much
+    more a part brings when none is there yet than beside another one; 0 for an additive game.
+    kept: whole orders with what their parts brought in turn, of which `roughness` is taken.
     """
 
-    def __init__(self, p: int, t: int) -> None:
-        self.orders = 0
-        self.sums = np.zeros((p, t))
+    def __init__(self, p: int, t: int, head: int) -> None:
+        self.head = head
+        self.orders = {True: 0, False: 0}
+        self.sums = {True: np.zeros((p, t)), False: np.zeros((p, t))}
         self.firsts = np.zeros(p)
         self.steps = np.zeros(t)
+        self.kept: list[tuple[npt.NDArray[np.int64], Floats]] = []
 
-    def add(
-        self, order: npt.NDArray[np.int64], marginals: Floats, second: Floats | None = None
-    ) -> None:
-        """One order, what each part brought when it joined (P, T), and v(second) - v(none)."""
-        self.orders += 1
-        self.sums += marginals
+    def add(self, order: npt.NDArray[np.int64], gains: Floats, second: Floats | None) -> None:
+        """An order, or only its head.
+
+        gains: (n, T) what each of its parts brought in turn. second: (T,) what its second part
+        brings alone.
+        """
+        whole = len(order) > self.head
+        self.orders[True] += 1
+        self.sums[True][order[: self.head]] += gains[: self.head]
         self.firsts[order[0]] += 1
         if second is not None:
-            self.steps += second - marginals[order[1]]
+            self.steps += second - gains[1]
+        if whole:
+            self.orders[False] += 1
+            self.sums[False][order[self.head :]] += gains[self.head :]
+            self.kept.append((order, gains))
 
-    def shares(self, other: _Half) -> Floats:
+    def shares(self, other: _Half, total: Floats) -> Floats:
         """(P, T) estimated shares, with the other half's mean step as a control variate.
 
         Whichever part joins first brings the whole step from absent to present, far more than
         it ever brings later: by chance a few parts would carry it all. A game that is worth c
         as soon as any part is there has the shares c / P; it is taken off the sampled
-        contributions and its shares are added, which keeps the mean and the sum and removes that
-        noise. c comes from the other half, so that it is independent of what it is taken off.
+        contributions and its shares are added, which keeps the mean and removes that noise. c
+        comes from the other half, so that it is independent of what it is taken off. What is
+        missing from the total because heads were sampled more often is 0 on average; it is
+        spread evenly.
         """
-        c = other.steps / other.orders
-        return (self.sums - self.firsts[:, None] * c) / self.orders + c / len(self.sums)
+        c = other.steps / other.orders[True]
+        head = (self.sums[True] - self.firsts[:, None] * c) / self.orders[True]
+        shares = head + self.sums[False] / max(self.orders[False], 1)
+        return np.asarray(shares + (total - shares.sum(axis=0)) / len(shares))
+
+    def roughness(self, shares: Floats) -> tuple[float, float]:
+        """Mean squared difference of contributions from the shares: head (but the first), rest."""
+        squares = [(gains - shares[order])[1:] ** 2 for order, gains in self.kept]
+        place = np.mean([x.sum(axis=1) for x in squares], axis=0)
+        return float(place[: self.head - 1].mean()), float(place[self.head - 1 :].mean())
 
 
 def permutation(
@@ -187,9 +212,12 @@ def permutation(
     Each half draws orders from its own stream; an order and its reverse make a pair, which alone
     is exact for games without interactions of more than two parts. The step from absent to
     present is evened out (`_Half.shares`). A round adds one pair to each half (4P + 4 evaluations
-    less the ends). It goes on until the rank correlation of the halves reaches `agreement`, or
-    the next round would pass `budget` evaluations. What comes back is the mean of the halves;
-    every order sums to everything - nothing, so the mean does.
+    less the ends). Where an encoder takes means, a part changes far more beside few others than
+    beside many: if the first round shows that the first eighth of the places varies more than
+    the rest, later rounds sample these short coalitions as much more often (Neyman's
+    allocation over strata). It goes on until the rank correlation of the halves reaches
+    `agreement`, or the next round would pass `budget` evaluations. What comes back is the mean of
+    the halves, which adds up to everything - nothing.
 
     A smaller budget gives one pair (2P), with its forward and reverse orders as halves: they are
     not independent, and as opposite orders they differ more than two random ones would, so their
@@ -203,37 +231,85 @@ def permutation(
         )
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2)]
     round_cost = 4 * p + 4
-    if budget < round_cost or p == 1:
-        order = streams[0].permutation(p)
-        f = v(pair_masks(order))
-        single = [_Half(p, f.shape[1]) for _ in range(2)]
-        ahead, behind = pair_shares(order, f)
-        single[0].add(order, ahead)
-        single[1].add(order[::-1], behind)
-        return _estimate(_both(single), f[[p, 0]], v.evaluations - before, progress, budget)
+    if budget < round_cost or p < MIN_PARTS:
+        return _one_pair(v, streams[0].permutation(p), progress, budget)
     halves: list[_Half] = []
+    extra, head = 0, max(2, -(-p // HEAD_SHARE))
     while True:
         orders = [stream.permutation(p) for stream in streams]
+        heads = [[s.permutation(p)[:head] for _ in range(extra)] for s in streams]
         # One call for both halves: their coalitions share batches of like length.
-        f = v(np.concatenate([m(order) for order in orders for m in (pair_masks, second_masks)]))
+        asked = [_round_masks(o, h) for o, h in zip(orders, heads, strict=True)]
+        f = v(np.concatenate(asked))
         ends = f[[p, 0]]
-        halves = halves or [_Half(p, f.shape[1]) for _ in range(2)]
-        for half, order, values in zip(halves, orders, np.split(f, 2), strict=True):
-            ahead, behind = pair_shares(order, values[:-2])
-            half.add(order, ahead, values[-2] - ends[1])
-            half.add(order[::-1], behind, values[-1] - ends[1])
+        halves = halves or [_Half(p, f.shape[1], head) for _ in range(2)]
+        found = np.split(f, [len(asked[0])])
+        for half, order, short, values in zip(halves, orders, heads, found, strict=True):
+            _take_round(half, order, short, values)
         used = v.evaluations - before
-        shares = _both(halves)
-        reached = rank_agreement(*shares, _scale(ends))
-        if reached >= agreement or used + round_cost > budget:
-            return _estimate(shares, ends, used, progress, budget)
+        shares = _both(halves, ends)
+        if rank_agreement(*shares, _scale(ends)) >= agreement:
+            break
+        if not extra:
+            extra = _extra_heads(halves, shares)
+        if used + round_cost + 2 * extra * (head + 1) > budget:
+            break
         if progress is not None:
             progress(used, budget)
+    return _estimate(shares, ends, used, progress, budget)
 
 
-def _both(halves: list[_Half]) -> tuple[Floats, Floats]:
+def _round_masks(order: npt.NDArray[np.int64], heads: list[npt.NDArray[np.int64]]) -> Masks:
+    """A pair, the two parts that come second in it alone, and the walks of short heads."""
+    p = len(order)
+    short = [np.zeros((0, p), bool)]
+    for head in heads:
+        masks = np.zeros((len(head) + 1, p), bool)
+        for k, part in enumerate(head):
+            masks[k : len(head), part] = True
+        masks[-1, head[1]] = True
+        short.append(masks)
+    return np.concatenate([pair_masks(order), second_masks(order), *short])
+
+
+def _take_round(
+    half: _Half,
+    order: npt.NDArray[np.int64],
+    heads: list[npt.NDArray[np.int64]],
+    values: Floats,
+) -> None:
+    p = len(order)
+    nothing = values[0]
+    ahead, behind = pair_shares(order, values[: 2 * p])
+    half.add(order, ahead[order], values[2 * p] - nothing)
+    half.add(order[::-1], behind[order[::-1]], values[2 * p + 1] - nothing)
+    rest = values[2 * p + 2 :].reshape(len(heads), half.head + 1, values.shape[1])
+    for head, walk in zip(heads, rest, strict=True):
+        gains = np.diff(np.concatenate([nothing[None], walk[:-1]]), axis=0)
+        half.add(head, gains, walk[-1] - nothing)
+
+
+def _extra_heads(halves: list[_Half], shares: tuple[Floats, Floats]) -> int:
+    """Short walks for each pair of orders, so that places are sampled by how much they vary."""
+    mean = (shares[0] + shares[1]) / 2
+    rough = np.mean([half.roughness(mean) for half in halves], axis=0)
+    ratio = float(np.sqrt(rough[0] / max(rough[1], 1e-30)))
+    return int(np.clip(round(2 * (ratio - 1)), 0, MOST_HEADS))
+
+
+def _one_pair(
+    v: ValueFunction, order: npt.NDArray[np.int64], progress: Progress | None, budget: int
+) -> Estimate:
+    before = v.evaluations
+    f = v(pair_masks(order))
+    p = len(order)
+    return _estimate(pair_shares(order, f), f[[p, 0]], v.evaluations - before, progress, budget)
+
+
+def _both(halves: list[_Half], ends: Floats) -> tuple[Floats, Floats]:
     a, b = halves
-    return a.shares(b), b.shares(a)
+    total = ends[0] - ends[1]
+    return a.shares(b, total), b.shares(a, total)
 
 
 def _scale(ends: Floats) -> float:

@@ -94,11 +94,8 @@ def explain_modality(
         return _gradients(case, modality, target, beside, parameters)
     game = Game(case, modality, target, contexts=beside, block=block, background=background)
     spend = default_budget(game.n_parts) if budget is None else budget
-    if (
-        method == "permutation"
-        and game.n_parts <= EXACT_PARTS
-        and 2**game.n_parts <= max(spend, default_budget(game.n_parts))
-    ):
+    affordable = budget is None or 2**game.n_parts <= budget
+    if method == "permutation" and game.n_parts <= EXACT_PARTS and affordable:
         method = "exact"
     found = _estimate(game, method, spend, agreement, seed, progress)
     if method != "exact":

@@ -41,11 +41,19 @@ class Truth:
     @cached_property
     def lesions(self) -> tuple[str, ...]:
         """Lesions that the hazard counts, e.g. ('embolus',). Empty where none has a mask."""
-        path = self.folder / "patients.parquet"
-        if not path.is_file() or not (self.folder / "masks").is_dir():
+        if self.terms is None or not (self.folder / "masks").is_dir():
             return ()
-        columns = read_frame(path, ("subject_id",)).columns
-        return tuple(mask for term, mask in LESION_OF_TERM.items() if f"term_{term}" in columns)
+        terms = self.terms.columns
+        return tuple(mask for term, mask in LESION_OF_TERM.items() if f"term_{term}" in terms)
+
+    @cached_property
+    def terms(self) -> pd.DataFrame | None:
+        """Summands of each patient's true log-hazard (columns term_*), indexed by subject_id."""
+        path = self.folder / "patients.parquet"
+        if not path.is_file():
+            return None
+        table = read_frame(path, ("subject_id",)).set_index("subject_id")
+        return table.filter(regex="^term_").astype("float64")
 
     @cached_property
     def volume_modality(self) -> str | None:

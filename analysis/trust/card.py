@@ -27,6 +27,7 @@ Outcome = Literal["pass", "mixed", "fail"]
 POINTING_GOOD, POINTING_BAD = 0.70, 0.30
 AUROC_GOOD, AUROC_BAD = 0.90, 0.70
 STILL_GOOD, STILL_BAD = 0.80, 0.50
+IGNORANT = 0.60
 NOT_MEASURED = (
     "Not measured for this run and these patients; run 'fusionlens trust'. Until then, take the "
     "map as a guess."
@@ -78,6 +79,12 @@ def card(part: Mapping[str, Any] | None) -> Card:
     order = {"fail": 0, "mixed": 1, "pass": 2}
     checks = tuple(sorted(checks, key=lambda check: order[check.outcome]))
     sentences = [check.sentence for check in checks]
+    known = part.get("knowledge")
+    if known and known["r2"] < IGNORANT and outcomes & {"mixed", "fail"}:
+        sentences.append(
+            f"Part of this is the model, not the map: the true causes explain only "
+            f"{100 * known['r2']:.0f}% of the differences between its predictions."
+        )
     if part.get("better"):
         sentences.append(f"Measured best of this run's maps: {part['better']}.")
     return Card(level, tuple(sentences), checks)

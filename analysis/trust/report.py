@@ -14,11 +14,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from analysis.attribution.case import AttributionError
 from analysis.attribution.result import describe_target
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.truth import read_truth
+from analysis.predict import predict
 from analysis.store import ResultStore
+from analysis.trust.knowledge import knowledge
 from analysis.trust.study import Budget, Progress, Study, target_of
 from models.checkpoint import Run
 from models.contracts import Kind
@@ -98,6 +102,7 @@ def _measure(study: Study, names: Sequence[str]) -> dict[str, Any]:
         "cohort_fingerprint": cohort.fingerprint,
         "simulated": cohort.spec.provenance.simulated,
         "truth_known": study.truth is not None,
+        "knowledge": _knowledge(study),
         "task": run.config.task.name,
         "target": describe_target(study.target),
         "split": study.split,
@@ -108,6 +113,18 @@ def _measure(study: Study, names: Sequence[str]) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - cpu,
         "modalities": parts,
     }
+
+
+def _knowledge(study: Study) -> dict[str, Any] | None:
+    """What the run has learnt of the truth, over the whole split; None where there is none."""
+    terms = study.truth.terms if study.truth is not None else None
+    if terms is None or study.run.config.task.kind != "survival":
+        return None
+    ids = np.intersect1d(study.order(), terms.index.to_numpy(np.int64))
+    if not len(ids):
+        return None
+    said = predict(study.run, study.cohort, ids)
+    return knowledge(said.risk[said.known], terms.loc[ids[said.known]])
 
 
 def stored_trust(
@@ -165,6 +182,7 @@ def report_part(
                 "truth": part.get("truth"),
                 "held_out": chosen.get("held_out") if same else None,
                 "better": None if same or not chosen else chosen["title"],
+                "knowledge": (report or {}).get("knowledge"),
             }
     return None
 

@@ -234,10 +234,14 @@ def _notes(ledger: Ledger, width: int) -> list[str]:
     return [part for line in lines for part in textwrap.wrap(line, width)]
 
 
+# Below float32's own error in an additive model.
+NOTHING = 1e-5
+
+
 def together(first: str, second: str, value: float, direction: Direction) -> str:
     """'CT and EHR together: +0.12 more than apart.'"""
     text = direction.share(value)
-    if not value or not any(digit in "123456789" for digit in text):
+    if abs(value) < NOTHING or not any(digit in "123456789" for digit in text):
         return f"{first} and {second} together: as much as apart."
     if value > 0:
         return f"{first} and {second} together: {text} more than apart."
@@ -271,21 +275,38 @@ def ledger_table(ledgers: Sequence[Ledger]) -> pd.DataFrame:
 # ---------------------------------------------------------------- parts of a modality
 
 
-def event_waterfall(attribution: Attribution, top: int = 10, output: int = 0) -> go.Figure:
+def event_waterfall(
+    attribution: Attribution,
+    top: int = 10,
+    output: int = 0,
+    *,
+    zero: float = 0.0,
+    zero_title: str = "",
+    share_of: str = "",
+) -> go.Figure:
     """From the reference by the `top` largest shares and all others to the explained number.
 
     Works for events, columns and instances alike. output: which of the T explained numbers.
-    A gap between the shares and the number has a row of its own when it would be seen.
+    A gap between the shares and the number has a row of its own when it would be seen. zero:
+    what the axis calls 0, in words zero_title. share_of: the modality, where the shares add up to
+    its share in the ledger and not to the explained number; the steps then start at 0.
     """
     direction = Direction.of(attribution.target)
+    ends = ("Without any of these", "What the model says")
+    about = str(attribution.target.get("title", ""))
+    if share_of:
+        zero, zero_title = float(attribution.reference[output]), ""
+        ends, about = ("None of these", f"{share_of}: its share"), "as in the ledger above"
     shares = attribution.values[:, output]
     order = np.argsort(-np.abs(shares), kind="stable")
     first, rest = order[:top], order[top:]
-    at = float(attribution.reference[output])
+    at = float(attribution.reference[output]) - zero
+    level = direction.share if share_of else direction.level
     colour = theme.ACCENT
-    steps = [_Step("reference", at, None, direction.level(at), "Without any of these", colour)]
+    start = level(at) if at or not share_of else "0"
+    steps = [_Step("reference", at, None, start, ends[0], colour)]
     removed = _PLURALS.get(attribution.kind, "parts")
-    labels = [_label("Without any of these", f"all {count(len(order), '', removed)} removed")]
+    labels = [_label(ends[0], f"all {count(len(order), '', removed)} removed")]
     for row in first:
         share = float(shares[row])
         part = attribution.parts.iloc[int(row)]
@@ -299,19 +320,18 @@ def event_waterfall(attribution: Attribution, top: int = 10, output: int = 0) ->
         steps.append(_bar("others", at, share, others, direction))
         labels.append(_label(others, f"{raising} raise it, {lowering} lower it"))
         at += share
-    end = float(attribution.whole[output])
+    end = float(attribution.whole[output]) - zero
     if abs(end - at) > _TOLERANCE * max(1.0, abs(end)):
         steps.append(_bar("gap", at, end - at, "not accounted for", direction))
         labels.append(_label("Not accounted for", "the estimate's own error"))
-    text = f"<b>{direction.level(end)}</b>"
-    steps.append(_Step("whole", end, None, text, "What the model says", colour))
-    labels.append(_label("What the model says", str(attribution.target.get("title", ""))))
+    steps.append(_Step("whole", end, None, f"<b>{level(end)}</b>", ends[1], colour))
+    labels.append(_label(ends[1], about))
     return _draw(
         labels,
         [step.label for step in steps],
         [steps],
         direction,
-        axis=_axis_title(attribution.target),
+        axis=_axis_title(attribution.target, zero_title),
         titles=[],
         levels=[colour],
         heads=[],

@@ -18,7 +18,7 @@ from analysis.explain import Choice, recommended_map
 from analysis.trust.card import card
 from analysis.trust.report import recommended, report_part
 from app.figures.text import count, markdown, number, signed
-from app.panels import ct_viewer, figure, trust_card
+from app.panels import ct_viewer, figure, patient_agreement, trust_card
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 
@@ -63,6 +63,7 @@ def show(
             subject=item.title if len(maps) > 1 else "",
         )
     _regions(desk, readers, modality)
+    patient_agreement.show_maps(desk, *readers[0], modality)
 
 
 def _choose(desk: PatientDesk, case: Case, modality: str) -> Choice:

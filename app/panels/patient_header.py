@@ -75,7 +75,7 @@ def _numbers(item: Shown) -> None:
         )
         standing = f"{found.percentile:.0f}%" if found.n_training else "not known"
         columns[1].metric(
-            "Risk above",
+            "Higher risk than",
             standing,
             help=f"Share of the {found.n_training:,} training patients with a lower predicted "
             "risk; ties count half."
@@ -90,7 +90,9 @@ def _numbers(item: Shown) -> None:
         )
         columns[3].metric(
             "Median event-free time",
-            "beyond follow-up" if found.median_days is None else days(found.median_days),
+            "not reached" if found.median_days is None else days(found.median_days),
+            help="The first day by which the predicted event-free probability is 50% or less; not "
+            "reached: it stays above 50% as long as the training patients were followed.",
         )
 
 

@@ -6,20 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
+from analysis.attribution.attention import mil_attention
 from analysis.attribution.case import AttributionError
 from analysis.attribution.grouping import GROUPINGS, grouped
 from analysis.attribution.result import Attribution
 from analysis.attribution.target import Survival, Target
 from analysis.explain import output_of, over_time
+from analysis.outlook import SurvivalOutlook
 from analysis.trust.card import card
 from analysis.trust.report import report_part
 from app.figures import ledger as figures
 from app.figures import outlook
 from app.figures.shares import Direction, part_title, value_text
 from app.figures.text import markdown, signed
-from app.panels import event_timeline, figure, trust_card
+from app.panels import event_timeline, figure, patient_agreement, trust_card
 from app.panels.patient_ct import sum_words
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
@@ -86,10 +89,10 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
             output=output,
             index_title=item.case.cohort.spec.index_event or "index time",
         )
-    left, right = st.columns([3, 2])
+    left, right = st.columns([1, 1])
     with left:
         figure.show(
-            figures.event_waterfall(found, output=output),
+            waterfall(item, found, output),
             found.parts.assign(share=found.values[:, output]),
             f"shares {modality} {run} {item.case.subject_id}",
             alt="From the model's answer without this modality to its answer with it",
@@ -98,13 +101,30 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
         _tables(found, output, f"{run} {modality}")
     if found.values.shape[1] > 1:
         figure.show(
-            outlook.shares_over_time_table(found),
+            outlook.shares_over_time(found),
             over_time_table(found),
             f"shares over time {modality} {run} {item.case.subject_id}",
             alt="Shares of the largest parts in predicted survival over time",
         )
     if found.kind == Kind.EVENTS:
         _groups(found, item, output, f"{run} {modality}")
+        if not isinstance(target, Survival):
+            patient_agreement.show_events(desk, item, target, modality)
+    if found.kind == Kind.BAG:
+        _pooling(item, found, output)
+
+
+def waterfall(item: Shown, found: Attribution, output: int) -> go.Figure:
+    """From the model's answer without the modality to its answer with it, or the ledger's share."""
+    title = item.case.run.config.modalities[found.modality].title
+    if found.parameters.get("contexts") == "ledger" and len(item.case.present) > 1:
+        return figures.event_waterfall(found, output=output, share_of=title)
+    if isinstance(item.outlook, SurvivalOutlook) and found.target["target"] == "log_risk":
+        zero = item.outlook.log_risk - item.outlook.relative
+        return figures.event_waterfall(
+            found, output=output, zero=zero, zero_title="the mean training patient"
+        )
+    return figures.event_waterfall(found, output=output)
 
 
 def attribution(
@@ -148,7 +168,13 @@ def _tables(found: Attribution, output: int, key: str) -> None:
     ):
         st.markdown(f"**{words[:1].upper()}{words[1:]}**")
         if len(table):
-            st.dataframe(table, hide_index=True, alt=words, key=f"{words} {key}")
+            st.dataframe(
+                table,
+                hide_index=True,
+                alt=words,
+                key=f"{words} {key}",
+                column_config={"What": st.column_config.TextColumn(width="medium")},
+            )
         else:
             st.caption("Nothing.")
 
@@ -180,11 +206,12 @@ def _get(found: Attribution, row: int, name: str) -> object:
 
 
 def _worded(table: pd.DataFrame, direction: Direction) -> pd.DataFrame:
-    named = {
-        "description": "What", "value": "Value", "unit": "Unit", "date": "Date", "share": "Share",
-    }  # fmt: skip
+    named = {"description": "What", "share": "Share", "value": "Measured", "date": "Date"}
     out = table[[name for name in named if name in table]].rename(columns=named)
     out["Share"] = [direction.share(float(v)) for v in table["share"]]
+    out["Measured"] = [
+        f"{value} {unit}".strip() for value, unit in zip(table["value"], table["unit"], strict=True)
+    ]
     if "Date" in out:
         out["Date"] = [("" if pd.isna(d) else f"{d:%Y-%m-%d}") for d in table["date"]]
     return out
@@ -228,6 +255,26 @@ def _groups(found: Attribution, item: Shown, output: int, key: str) -> None:
         ).iloc[order]
         st.dataframe(words, hide_index=True, height=320, alt="Sums of shares", key=f"sums {key}")
         st.caption(f"{sums.rule} Sum: {signed(float(sums.values[:, output].sum()), 3)}.")
+
+
+def _pooling(item: Shown, found: Attribution, output: int) -> None:
+    """What the bag's own attention gives each instance, beside its share."""
+    try:
+        pool = mil_attention(item.case, found.modality)
+    except AttributionError:
+        return
+    table = pool.rows.assign(attention=pool.weights, share=found.values[:, output])
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "Instance": table["name"],
+                "Attention in the bag": table["attention"].round(3),
+                "Share": table["share"].round(4),
+            }
+        ),
+        hide_index=True,
+        alt="Attention and share of each instance",
+    )
 
 
 def _date(day: pd.Timestamp) -> str:

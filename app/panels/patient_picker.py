@@ -30,11 +30,25 @@ def pick(listing: pd.DataFrame, titles: Mapping[str, str], event_title: str) -> 
     box = f"patient box {hash(tuple(ids))}"
     if st.session_state.get(box) not in ids or st.session_state.get("patient kept") != start:
         st.session_state[box] = start
-    before, middle, after = st.columns([1, 8, 1], vertical_alignment="bottom")
+    before, middle, after = st.columns([1, 14, 1], vertical_alignment="bottom")
     at = ids.index(st.session_state[box])
-    if before.button("Previous", disabled=at == 0, width="stretch", key="patient before"):
+    if before.button(
+        "",
+        icon=":material/chevron_left:",
+        help="The patient before",
+        disabled=at == 0,
+        width="stretch",
+        key="patient before",
+    ):
         st.session_state[box] = ids[at - 1]
-    if after.button("Next", disabled=at == len(ids) - 1, width="stretch", key="patient after"):
+    if after.button(
+        "",
+        icon=":material/chevron_right:",
+        help="The next patient",
+        disabled=at == len(ids) - 1,
+        width="stretch",
+        key="patient after",
+    ):
         st.session_state[box] = ids[at + 1]
     with middle:
         chosen = st.selectbox(

@@ -22,14 +22,13 @@ from analysis.outlook import Observed, SurvivalOutlook
 from analysis.trust.card import card
 from analysis.trust.report import report_part
 from app import report, theme
-from app.figures import ledger as ledgers
 from app.figures import outlook as outlooks
 from app.figures.ct_slices import slices_png
 from app.panels import patient_ledger
 from app.panels.ct_viewer import CTPA
 from app.panels.patient_ct import map_title
 from app.panels.patient_header import Shown, curve
-from app.panels.patient_parts import attribution
+from app.panels.patient_parts import attribution, waterfall
 from app.patients import PatientDesk
 from app.workspace import Task
 from models.contracts import Kind
@@ -170,7 +169,7 @@ def _parts(
                     if absent
                     else " ".join(report.quality(a) for a in shares),
                     pictures=[_picture(item, m) for m in maps],
-                    waterfall=_waterfall(shares, target),
+                    waterfall=_waterfall(item, shares, target),
                     raising=report.part_tables(shares[0])[0] if shares else None,
                     lowering=report.part_tables(shares[0])[1] if shares else None,
                     attention=[
@@ -187,12 +186,12 @@ def _parts(
     return parts
 
 
-def _waterfall(shares: Sequence[Attribution], target: Target) -> report.Chart | None:
+def _waterfall(item: Shown, shares: Sequence[Attribution], target: Target) -> report.Chart | None:
     if not shares:
         return None
     output = output_of(shares[0], target)
     return report.Chart(
-        ledgers.event_waterfall(shares[0], output=output),
+        waterfall(item, shares[0], output),
         "From the model's answer without this modality to its answer with it",
     )
 

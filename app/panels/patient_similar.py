@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.attribution.case import AttributionError
+from analysis.outlook import SurvivalOutlook
 from app.figures.text import count, markdown, number, signed
 from app.panels import figure
 from app.panels.patient_header import Shown
@@ -30,7 +31,9 @@ def show(desk: PatientDesk, shown: Sequence[Shown]) -> None:
         except AttributionError as error:
             st.info(markdown(str(error)))
             continue
-        st.dataframe(table(found, told=told), hide_index=True, alt="Similar training patients")
+        st.dataframe(
+            table(found, item, told=told), hide_index=True, alt="Similar training patients"
+        )
         if told and "event" in found:
             events = int(found["event"].sum())
             st.caption(
@@ -47,8 +50,10 @@ def show(desk: PatientDesk, shown: Sequence[Shown]) -> None:
     )
 
 
-def table(found: pd.DataFrame, *, told: bool) -> pd.DataFrame:
-    """Rows for people."""
+def table(found: pd.DataFrame, item: Shown, *, told: bool) -> pd.DataFrame:
+    """Rows for people; log-risks from the mean training patient, as in the header."""
+    outlook = item.outlook
+    zero = outlook.log_risk - outlook.relative if isinstance(outlook, SurvivalOutlook) else 0.0
     words = pd.DataFrame(
         {
             "Patient": found["subject_id"],
@@ -56,7 +61,7 @@ def table(found: pd.DataFrame, *, told: bool) -> pd.DataFrame:
             "Age (years)": found["age_years"].round(),
             "Sex": found["sex"],
             "Site": found["site"],
-            "Log-risk": [signed(r, 2) for r in found["log_risk"]],
+            "Log-risk": [signed(r - zero, 2) for r in found["log_risk"]],
         }
     )
     if told and "event" in found:

@@ -85,7 +85,7 @@ def test_a_table_column_left_out_is_missing_or_another_patients(cohort):
     row = case.raw("labs").fields["values"][0].numpy()
     own = Game(case, "labs", LogRisk(), background=row[None])
     np.testing.assert_allclose(own.nothing, own.everything, atol=1e-6)
-    rows = np.stack([row, row + [5, 0, 0]])
+    rows = np.stack([row, row + np.array([5, 0, 0])])
     game = Game(case, "labs", LogRisk(), background=rows)
     apart = [Game(case, "labs", LogRisk(), background=r[None]).nothing for r in rows]
     np.testing.assert_allclose(game.nothing, np.mean(apart, axis=0), atol=1e-6)

@@ -1,4 +1,4 @@
-"""A patient with events, labs, tiles and a CT, and models over them small enough for brute force."""
+"""A patient with events, labs, tiles and a CT, and models small enough for brute force."""
 
 from __future__ import annotations
 

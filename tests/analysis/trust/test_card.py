@@ -137,3 +137,14 @@ def test_a_map_that_is_not_the_best_names_the_better_one() -> None:
     assert card(part(better="HiResCAM at fine features")).sentences[-1] == (
         "Measured best of this run's maps: HiResCAM at fine features."
     )
+
+
+def test_a_model_that_knows_little_is_named_as_a_reason() -> None:
+    weak = {"localisation": codes(0.75, 0.7), "knowledge": {"r2": 0.17}}
+    assert card(part(**weak)).sentences[-1] == (
+        "Part of this is the model, not the map: the true causes explain only 17% of the "
+        "differences between its predictions."
+    )
+    assert not any("Part of this" in s for s in card(part(knowledge={"r2": 0.17})).sentences)
+    knowing = card(part(localisation=codes(0.75, 0.7), knowledge={"r2": 0.8}))
+    assert not any("Part of this" in s for s in knowing.sentences)
