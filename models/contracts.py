@@ -161,6 +161,12 @@ class Encoded:
             layout=layout,
         )
 
+    @property
+    def is_one_repeated(self) -> bool:
+        """Whether all rows are views of the same memory: one patient, expanded."""
+        parts = (self.tokens, self.mask, self.pooled, self.present)
+        return all(part.stride(0) == 0 for part in parts)
+
     def at_stored_precision(self) -> Encoded:
         """Tokens and summary rounded to half precision, as frozen features are stored.
 

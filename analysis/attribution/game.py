@@ -23,6 +23,7 @@ from torch import Tensor
 from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.target import Target
 from models.contracts import CodeVocabulary, Encoded, Kind, ModalityInput, VoxelGrid
+from models.fusion.attention import without_maps
 
 Contexts = Literal["given", "ledger"]
 Masks = npt.NDArray[np.bool_]
@@ -322,7 +323,7 @@ class Game:
         lengths = self.removal.lengths(masks)
         order = np.argsort(lengths, kind="stable")
         out: Floats | None = None
-        with torch.inference_mode():
+        with torch.inference_mode(), without_maps():
             for at in self._batches(order, lengths):
                 batch = self._batch(masks[at])
                 if out is None:
@@ -364,11 +365,10 @@ class Game:
     def _repeated(self, others: Mapping[str, Encoded]) -> list[Mapping[str, Encoded]]:
         """The other modalities, repeated for the largest batch, one mapping a context."""
         rows = max(MAX_ROWS, self.removal.repeats) if others else 1
-        gone = torch.ones(rows, dtype=torch.bool)
-        # Expanded, not copied: a strategy's first layer reads them row by row anyway.
-        repeated = {name: _expanded(item, rows) for name, item in others.items()}
+        gone = torch.ones(1, dtype=torch.bool)
+        # Hidden, then expanded and not copied: a strategy projects a repeated patient once.
         return [
-            {n: e if n in c.others else e.without(gone) for n, e in repeated.items()}
+            {n: _expanded(e if n in c.others else e.without(gone), rows) for n, e in others.items()}
             for c in self.contexts
         ]
 

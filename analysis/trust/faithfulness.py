@@ -29,7 +29,7 @@ from analysis.attribution.case import Case
 from analysis.attribution.result import VolumeMap
 from analysis.attribution.target import Target
 from analysis.cohort.readers.volume import AIR_HU
-from analysis.trust.estimate import Estimate, ratio_interval
+from analysis.trust.estimate import N_RESAMPLES, Estimate, ratio_interval
 from models.contracts import ModalityInput, VoxelGrid
 
 Floats = npt.NDArray[np.float64]
@@ -72,12 +72,11 @@ class Faithfulness:
         return area(self.removed, self.insertion) - self.random_area
 
     @property
-    def random_gain(self) -> tuple[float, float]:
-        """95% range of what a random order gains over the others, before division by |span|."""
+    def random_gains(self) -> Floats:
+        """(R,) what each random order gains over the others, before division by |span|."""
         areas = np.array([area(self.removed, curve) for curve in self.random])
         others = (areas.sum() - areas) / max(len(areas) - 1, 1)
-        low, high = np.quantile(others - areas, [0.025, 0.975])
-        return float(low), float(high)
+        return np.asarray(others - areas)
 
     @property
     def deletion_advantage(self) -> float:
@@ -151,20 +150,30 @@ def faithfulness(
 def summarise(patients: list[Faithfulness], seed: int = 0) -> dict[str, Estimate]:
     """Advantages over patients: sum of gains over sum of |span|, so no tiny span decides.
 
-    Also the 95% range of a random order's advantage, on the same scale.
+    random_range: 95% range of the same number when every patient gets a random order instead.
     """
     span = [abs(p.span) for p in patients]
     total = sum(span)
-    ranges = np.array([p.random_gain for p in patients]).reshape(-1, 2).sum(axis=0)
+    low, high = _random_range(patients, seed) if total else (0.0, 0.0)
     return {
         "deletion": ratio_interval([p.deletion_gain for p in patients], span, seed),
         "insertion": ratio_interval([p.insertion_gain for p in patients], span, seed),
         "random_range": {
-            "low": float(ranges[0] / total) if total else None,
-            "high": float(ranges[1] / total) if total else None,
+            "low": low / total if total else None,
+            "high": high / total if total else None,
         },
         "mean_span": {"value": total / len(span) if span else None, "n": len(span)},
     }
+
+
+def _random_range(patients: list[Faithfulness], seed: int) -> tuple[float, float]:
+    """Of the sum over patients, one of each patient's random orders drawn at a time."""
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros(N_RESAMPLES)
+    for patient in patients:
+        drawn += rng.choice(patient.random_gains, N_RESAMPLES)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 # ---------------------------------------------------------------- volumes

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.game import Game
 from analysis.attribution.parts import part_table
-from analysis.attribution.within import explain_modality
+from analysis.attribution.within import default_budget, explain_modality
 from analysis.trust import faithfulness as faith
 from analysis.trust.agreement import agreement, attention_shares
 from analysis.trust.localisation import EventScore, score_events, summarise_events
@@ -38,7 +38,10 @@ UNIT = "code"
 """What the choice and the aim of the AUROC are stated in: |sum of shares| of each code."""
 ROUND = 4
 """Evaluations a part of the shares that are only compared with themselves: one sampling round,
-always of the same orders. Localisation and faithfulness measure what the page shows."""
+always of the same orders."""
+MOST = 2048
+"""Evaluations at most of the shares that are localised and tested for faithfulness (but at least
+one round): within it they are sampled as on the page, until their halves agree."""
 TITLES: Mapping[str, str] = {
     "permutation": "Shapley values",
     "integrated_gradients": "Integrated gradients",
@@ -56,8 +59,11 @@ def study_parts(study: Study, modality: str) -> dict[str, Any]:
     if not ids:
         return {"kind": kind, "n": 0, "methods": [], "recommended": None, "why": "no patients"}
     found = _explain_all(study, modality, ids, causes)
-    entries = {name: entry(name, None, TITLES.get(name, name)) for name in found.shares[0]}
-    for name, scores in found.scores.items():
+    # A patient who lacks the other modalities has no attention; others may have.
+    names = dict.fromkeys(name for shares in found.shares for name in shares)
+    entries = {name: entry(name, None, TITLES.get(name, name)) for name in names}
+    for name in entries.keys() & found.scores.keys():
+        scores = found.scores[name]
         entries[name]["localisation"] = summarise_events(scores, study.seed)
     n = study.budget
     random, still = check_sanity(
@@ -69,8 +75,9 @@ def study_parts(study: Study, modality: str) -> dict[str, Any]:
     measured = _faithful(study, modality, found)
     for name, item in entries.items():
         item["randomisation"], item["stability"] = random.get(name), still.get(name)
-        curves = faith.summarise(measured[name], study.seed)
-        item["faithfulness"] = {"parts_left_out": {"n": len(measured[name]), **curves}}
+        if name in measured:
+            curves = faith.summarise(measured[name], study.seed)
+            item["faithfulness"] = {"parts_left_out": {"n": len(measured[name]), **curves}}
     return {
         "kind": kind,
         "n": len(ids),
@@ -126,7 +133,9 @@ def _patients(
 
 def _shares(case: Case, modality: str, study: Study, *, quick: bool = False) -> Shares:
     """Every method's shares (P,) of one patient; `quick` for comparisons with themselves."""
-    budget = ROUND * len(part_table(case, modality)) if quick else None
+    n_parts = len(part_table(case, modality))
+    once = ROUND * n_parts
+    budget = once if quick else max(once, min(default_budget(n_parts), MOST))
     made: Shares = {}
     for method in CHOOSABLE:
         try:

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.pooling import masked_softmax
+
+_MAPS_WANTED: ContextVar[bool] = ContextVar("maps_wanted", default=True)
+
+
+@contextmanager
+def without_maps() -> Iterator[None]:
+    """Inside, strategies in eval mode give no attention maps: the prediction alone is faster.
+
+    The prediction is the same sum by a fused kernel; it differs in the last bits of a float32.
+    """
+    token = _MAPS_WANTED.set(False)
+    try:
+        yield
+    finally:
+        _MAPS_WANTED.reset(token)
+
+
+def maps_wanted(module: nn.Module) -> bool:
+    """Whether a strategy should keep its weights now: in eval mode, unless `without_maps`."""
+    return not module.training and _MAPS_WANTED.get()
 
 
 def attend(
@@ -57,7 +81,7 @@ class CrossAttention(nn.Module):
             split_heads(self.key(keys), self.heads),
             split_heads(self.value(keys), self.heads),
             key_mask,
-            keep_weights=not self.training,
+            keep_weights=maps_wanted(self),
         )
         return self.out(join_heads(mixed)), weights
 

@@ -171,6 +171,24 @@ class FusionStrategy(nn.Module, ABC):
         assert isinstance(projection, Projection)
         return projection
 
+    def _stream(self, name: str, encoded: Encoded) -> Stream:
+        """A modality's projection; computed once where all rows are views of one patient's.
+
+        That is how an explanation repeats the modalities it does not touch.
+        """
+        projection = self._projection(name)
+        rows = len(encoded)
+        if self.training or rows < 2 or not encoded.is_one_repeated:
+            stream: Stream = projection(encoded)
+            return stream
+        one = projection(encoded.take(torch.zeros(1, dtype=torch.long)))
+        return Stream(
+            one.tokens.expand(rows, -1, -1),
+            one.mask.expand(rows, -1),
+            one.summary.expand(rows, -1),
+            one.present.expand(rows),
+        )
+
     def _hide_at_random(self, encoded: Mapping[str, Encoded]) -> Mapping[str, Encoded]:
         """Mark present modalities absent with the dropout chance, never a patient's last one."""
         chance = self.config.modality_dropout
@@ -202,7 +220,7 @@ class FusionStrategy(nn.Module, ABC):
         """Fuse a batch of encoded modalities."""
         if self.training:
             encoded = self._hide_at_random({name: encoded[name] for name in self.modalities})
-        streams = {name: self._projection(name)(encoded[name]) for name in self.modalities}
+        streams = {name: self._stream(name, encoded[name]) for name in self.modalities}
         linear = self.linear_terms(encoded)
         combined = self.combine(streams, linear)
         prediction = combined.prediction

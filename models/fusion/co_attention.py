@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.contracts import AttentionMap
-from models.fusion.attention import FeedForward, attend, join_heads, split_heads
+from models.fusion.attention import FeedForward, attend, join_heads, maps_wanted, split_heads
 from models.fusion.base import (
     STRATEGIES,
     Combined,
@@ -116,7 +116,7 @@ class CoAttentionFusion(FusionStrategy):
             factors[other],
             values,
             streams[other].mask,
-            keep_weights=not self.training,
+            keep_weights=maps_wanted(self),
         )
         return join_heads(mixed), weights
 

@@ -67,7 +67,12 @@ def test_random_and_constant_attributions_have_no_advantage() -> None:
     said = summarise(patients["true"])
     assert said["deletion"]["low"] > 0.3
     assert said["insertion"]["low"] > 0.3
-    assert said["random_range"]["low"] < 0 < said["random_range"]["high"] < 0.3
+    # What one random order a patient would give, over 60 patients: narrow, and around 0.
+    assert -0.15 < said["random_range"]["low"] < 0 < said["random_range"]["high"] < 0.15
+    one = summarise(patients["true"][:1])["random_range"]
+    assert one["high"] - one["low"] > 2 * (
+        said["random_range"]["high"] - said["random_range"]["low"]
+    )
 
 
 def test_a_harmful_span_does_not_turn_the_sign() -> None:
