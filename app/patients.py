@@ -18,7 +18,7 @@ import pandas as pd
 from analysis.attribution.case import Case, open_case
 from analysis.attribution.modalities import ModalityLedger, modality_ledger
 from analysis.attribution.result import Attribution, VolumeMap
-from analysis.attribution.stored import Progress, stored_attribution, stored_map
+from analysis.attribution.stored import Progress, is_stored, stored_attribution, stored_map
 from analysis.attribution.target import ClassLogit, LogRisk, Survival, Target
 from analysis.baseline_file import read_baseline
 from analysis.cohort.cohort import Cohort
@@ -178,6 +178,18 @@ class PatientDesk:
     def ledger(self, case: Case, target: Target) -> ModalityLedger:
         """Exact shares of the modalities; milliseconds, so not stored."""
         return modality_ledger(case, target)
+
+    def has_attribution(
+        self,
+        case: Case,
+        modality: str,
+        target: Target,
+        *,
+        method: str = "permutation",
+        contexts: str = "ledger",
+    ) -> bool:
+        """Whether `attribution` would find its answer in the store."""
+        return is_stored(case, modality, target, self.store, method=method, contexts=contexts)
 
     def attribution(
         self,

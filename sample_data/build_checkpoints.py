@@ -3,13 +3,15 @@
 1. Pretrain the CT encoder on fresh simulated scans (radiology targets, no outcomes).
 2. Write the demo's two cohorts (`small`, seed 0) with that encoder's features.
 3. Train the sample runs of both tasks; the event encoder is pretrained on the way.
-4. Store what each run predicts for a few patients, so that anyone can check a copy.
+4. Measure how far each run's explanations can be believed (trust.json beside the weights).
+5. Store what each run predicts for a few patients, so that anyone can check a copy.
 
 Steps that are already done are kept, so the command may be stopped and started again.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -24,7 +26,9 @@ from rich.console import Console
 
 from analysis.cohort.cohort import Cohort
 from analysis.experiment import Plan, train_run
+from analysis.explain import TRUST_FILE
 from analysis.predict import predict
+from analysis.trust.report import trust_report
 from models.checkpoint import load_run, save_encoder
 from models.encoders.volume import CTResNet, CTResNetConfig
 from models.pretraining import location_loss, pretrain_ct, radiology_loss
@@ -46,6 +50,7 @@ CT_ROUNDS = (
 )
 REFERENCE_FILE = "reference_predictions.parquet"
 N_REFERENCE = 12
+N_TRUST = 50
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,28 @@ def build_runs(cohorts: Path, say: Any) -> None:
             train_run(todo, stage)
 
 
+def store_trust(cohorts: Path, say: Any) -> None:
+    """The trust report of every run that has none, on the small cohorts' internal patients."""
+    threads = torch.get_num_threads()
+    # Many small batches: a second thread would cost more than it brings.
+    torch.set_num_threads(1)
+    for folder in sorted(RUNS.iterdir()):
+        path = folder / TRUST_FILE
+        if path.is_file():
+            continue
+
+        def progress(what: str, done: int, total: int, name: str = folder.name) -> None:
+            say(f"{name}: {what}", done, total)
+
+        run = load_run(folder, [ENCODERS])
+        cohort = Cohort.open(cohorts / folder.name.split("-")[0])
+        report = trust_report(run, cohort, n_patients=N_TRUST, progress=progress)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(report, separators=(",", ":")), encoding="utf-8")
+        partial.rename(path)
+    torch.set_num_threads(threads)
+
+
 def store_references() -> None:
     """What each run predicts for the first internal patients of the tiny cohorts, from files."""
     with tempfile.TemporaryDirectory() as home:
@@ -168,6 +195,7 @@ def main(
                     encoder_hash=encoder,
                 )  # fmt: skip
         build_runs(cohorts, say)
+        store_trust(cohorts, say)
     store_references()
 
 

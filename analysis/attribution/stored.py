@@ -67,9 +67,7 @@ def stored_attribution(
     progress: Progress | None = None,
 ) -> Attribution:
     """`explain_modality`, computed once."""
-    options: dict[str, Any] = {
-        "contexts": contexts, "budget": budget, "agreement": agreement, "seed": seed
-    }  # fmt: skip
+    options = _options(contexts, budget, agreement, seed)
     parameters = _key(case, modality, target, method, **options)
     found = store.get(parameters)
     if found is None:
@@ -77,6 +75,27 @@ def stored_attribution(
         found = store.put(parameters, *_pack_attribution(made))
         return made
     return _unpack_attribution(found)
+
+
+def is_stored(
+    case: Case,
+    modality: str,
+    target: Target,
+    store: ResultStore,
+    *,
+    method: str = "permutation",
+    contexts: str = "given",
+    budget: int | None = None,
+    agreement: float = 0.9,
+    seed: int = 0,
+) -> bool:
+    """Whether `stored_attribution` would find its answer."""
+    options = _options(contexts, budget, agreement, seed)
+    return store.has(_key(case, modality, target, method, **options))
+
+
+def _options(contexts: str, budget: int | None, agreement: float, seed: int) -> dict[str, Any]:
+    return {"contexts": contexts, "budget": budget, "agreement": agreement, "seed": seed}
 
 
 def stored_map(

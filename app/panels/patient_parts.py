@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,21 +132,45 @@ def attribution(
     desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str
 ) -> Attribution:
     """The stored shares, or new ones with a bar; survival is explained over all its days."""
-    place = st.empty()
+    wanted = over_time(target)
+    bar, first = st.empty(), st.empty()
 
     def progress(done: int, total: int) -> None:
-        place.progress(
+        bar.progress(
             min(done / max(total, 1), 1.0),
             text=f"Leaving parts out and asking the model again: {done:,} of at most {total:,} "
             "evaluations; ends sooner when two halves agree. Stored for next time.",
         )
 
     try:
-        return desk.attribution(
-            item.case, modality, over_time(target), contexts=contexts, progress=progress
-        )
+        if not desk.has_attribution(item.case, modality, wanted, contexts=contexts):
+            _preview(desk, item, target, modality, contexts, first)
+        return desk.attribution(item.case, modality, wanted, contexts=contexts, progress=progress)
     finally:
-        place.empty()
+        bar.empty()
+        first.empty()
+
+
+def _preview(
+    desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str, place: Any
+) -> None:
+    """Integrated gradients at once, while the sampled shares are being computed."""
+    if item.case.kind(modality) is not Kind.EVENTS:
+        return
+    try:
+        found = desk.attribution(
+            item.case, modality, target, method="integrated_gradients", contexts=contexts
+        )
+    except AttributionError:
+        return
+    with place.container():
+        st.caption(
+            "Preview by integrated gradients, until the sampled shares below are there: "
+            + sum_words(found)
+        )
+        st.plotly_chart(
+            waterfall(item, found, 0), theme=None, key=f"preview {item.title} {modality}"
+        )
 
 
 def _day(found: Attribution, target: Survival, key: str) -> int:

@@ -120,6 +120,28 @@ def test_sampling_is_unbiased_where_the_step_is_not_even():
     assert (np.abs(np.mean(seeds, axis=0) - truth) < 4 * error + 1e-9).all()
 
 
+def test_short_coalitions_are_sampled_more_where_they_vary_more(monkeypatch):
+    """v = mean of the parts that are there: x_i / P + (x_i - mean of others) (H - 1) / P
+    by hand, with H the P-th harmonic number.
+    """
+    p = 64
+    x = np.random.default_rng(0).normal(size=p)
+    game = SetGame(p, lambda m: x[m].mean() if m.any() else 0.0)
+    others = (x.sum() - x) / (p - 1)
+    truth = x / p + (x - others) * ((1 / np.arange(1, p + 1)).sum() - 1) / p
+
+    def error():
+        runs = [permutation(game, budget=2600, agreement=1.01, seed=s) for s in range(8)]
+        for found in runs:
+            assert abs(found.values.sum() - x.mean()) < 1e-12
+            assert 2000 < found.evaluations <= 2600
+        return np.sqrt(np.mean([(found.values[:, 0] - truth) ** 2 for found in runs]))
+
+    with_heads = error()
+    monkeypatch.setattr("analysis.attribution.shapley.MOST_HEADS", 0)
+    assert with_heads < 0.75 * error()
+
+
 def noisy(m):
     """Nothing but interactions: no order of the parts is to be found in a few evaluations."""
     key = np.packbits(m).astype(np.int64) @ 31 ** np.arange(5)
