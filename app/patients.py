@@ -187,9 +187,12 @@ class PatientDesk:
         *,
         method: str = "permutation",
         contexts: str = "ledger",
+        budget: int | None = None,
     ) -> bool:
         """Whether `attribution` would find its answer in the store."""
-        return is_stored(case, modality, target, self.store, method=method, contexts=contexts)
+        return is_stored(
+            case, modality, target, self.store, method=method, contexts=contexts, budget=budget
+        )
 
     def attribution(
         self,
@@ -199,6 +202,7 @@ class PatientDesk:
         *,
         method: str = "permutation",
         contexts: str = "ledger",
+        budget: int | None = None,
         progress: Progress | None = None,
     ) -> Attribution:
         """Shares of a modality's parts, stored."""
@@ -210,6 +214,7 @@ class PatientDesk:
                 self.store,
                 method=method,
                 contexts=contexts,
+                budget=budget,
                 progress=progress,
             )
 

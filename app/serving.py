@@ -58,6 +58,8 @@ def serve_workspace(workspace: Path, address: str, port: int) -> None:
         "MALLOC_ARENA_MAX": "1",
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+        # Threads that wait do not burn the core that another session computes on.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
     os.chdir(MAIN.parent)
     arguments = [sys.executable, "-m", "streamlit", "run", str(MAIN)]

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import shap
 from scipy.stats import rankdata
 
 from analysis.attribution.case import AttributionError
@@ -365,6 +364,8 @@ def shap_permutation(v: ValueFunction, *, budget: int, seed: int = 0) -> Estimat
     coalitions of a call are asked about once). With less than 2(2P + 1) there is one run and no
     agreement. Raises AttributionError when the budget is less than one run.
     """
+    import shap  # seconds to import; most explanations never need it
+
     p = v.n_parts
     if budget < 2 * p + 1:
         raise AttributionError(
@@ -392,6 +393,8 @@ def shap_partition(v: ValueFunction, *, budget: int) -> Estimate:
     These are Owen values of that tree, not Shapley values, and not sampled: with too small a
     budget whole branches share evenly, and there is no second half that would tell.
     """
+    import shap  # seconds to import; most explanations never need it
+
     before = v.evaluations
     p = v.n_parts
     if p == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from app.workspace import Workspace, WorkspaceError, warm_up
 from models.checkpoint import RunError
 
 VARIABLE = "FUSIONLENS_WORKSPACE"
+SLOW_TO_IMPORT = ("analysis.attribution.within", "analysis.attribution.volume", "app.report")
 _LOGO = Path(__file__).resolve().parents[1] / "static" / "logo.svg"
 # Streamlit leaves a hand's breadth of nothing above and below a page.
 _LAYOUT = """
@@ -92,9 +94,16 @@ def _open(folder: str) -> Workspace:
 
 @st.cache_resource(show_spinner=False)
 def _warm_up_once() -> threading.Thread:
-    thread = threading.Thread(target=warm_up, name="warm-up", daemon=True)
+    thread = threading.Thread(target=_warm_up, name="warm-up", daemon=True)
     thread.start()
     return thread
+
+
+def _warm_up() -> None:
+    """What a first visit would wait for: imports of the explanation methods, compiled kernels."""
+    for module in SLOW_TO_IMPORT:
+        importlib.import_module(module)
+    warm_up()
 
 
 def _footer() -> None:

@@ -22,13 +22,14 @@ from analysis.trust.report import report_part
 from app.figures import ledger as figures
 from app.figures import outlook
 from app.figures.shares import Direction, part_title, value_text
-from app.figures.text import markdown, signed
+from app.figures.text import markdown, number, signed
 from app.panels import event_timeline, figure, patient_agreement, trust_card
 from app.panels.patient_ct import sum_words
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 from models.contracts import Kind
 
+SETTLED = 0.9
 GROUP_WORDS = {
     "code": "code",
     "visit": "visit",
@@ -76,13 +77,16 @@ def show(
 
 def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str) -> None:
     run = item.case.run.config.name
-    found = attribution(desk, item, target, modality, contexts)
+    more = f"more {run} {modality} {item.case.subject_id} {contexts} {target.parameters}"
+    budget = st.session_state.get(more)
+    found = attribution(desk, item, target, modality, contexts, budget)
     output = 0
     if isinstance(target, Survival) and found.values.shape[1] > 1:
         output = _day(found, target, f"day {run} {modality}")
     part = report_part(desk.trust(item.case), modality, found.method)
     trust_card.show(card(part), key=f"parts {run} {modality}")
     st.caption(sum_words(found))
+    _unsettled(found, more)
     if found.kind == Kind.EVENTS:
         event_timeline.show(
             found,
@@ -115,6 +119,21 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
         _pooling(item, found, output)
 
 
+def _unsettled(found: Attribution, more: str) -> None:
+    """Say so when the halves do not agree, and offer to go on."""
+    if found.agreement is None or found.agreement >= SETTLED:
+        return
+    st.warning(
+        f"The order of these shares is not settled: two independent halves of the estimate agree "
+        f"at {number(found.agreement, 2)} only ({number(SETTLED, 1)} is wanted). Their sum is "
+        "exact; which part comes first may change."
+    )
+    spent = int(found.parameters.get("budget", found.evaluations))
+    if st.button(f"Go on with {4 * spent:,} evaluations", key=f"button {more}"):
+        st.session_state[more] = 4 * spent
+        st.rerun(scope="fragment")
+
+
 def waterfall(item: Shown, found: Attribution, output: int) -> go.Figure:
     """From the model's answer without the modality to its answer with it, or the ledger's share."""
     title = item.case.run.config.modalities[found.modality].title
@@ -129,7 +148,12 @@ def waterfall(item: Shown, found: Attribution, output: int) -> go.Figure:
 
 
 def attribution(
-    desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str
+    desk: PatientDesk,
+    item: Shown,
+    target: Target,
+    modality: str,
+    contexts: str,
+    budget: int | None = None,
 ) -> Attribution:
     """The stored shares, or new ones with a bar; survival is explained over all its days."""
     wanted = over_time(target)
@@ -143,9 +167,12 @@ def attribution(
         )
 
     try:
-        if not desk.has_attribution(item.case, modality, wanted, contexts=contexts):
+        stored = desk.has_attribution(item.case, modality, wanted, contexts=contexts, budget=budget)
+        if not stored:
             _preview(desk, item, target, modality, contexts, first)
-        return desk.attribution(item.case, modality, wanted, contexts=contexts, progress=progress)
+        return desk.attribution(
+            item.case, modality, wanted, contexts=contexts, budget=budget, progress=progress
+        )
     finally:
         bar.empty()
         first.empty()

@@ -15,6 +15,23 @@ from app.panels import choose, figure, frame, trust_card
 from app.patients import PatientDesk
 from app.workspace import Task, Workspace
 
+COMMON = (
+    "**deletion, insertion**: how much faster than in random order the prediction falls when the "
+    "strongest parts are removed first, or rises when they are put back first (0: no better than "
+    "random; in units of what all parts together do). **random weights**: likeness of the map "
+    "after the network's weights were replaced by noise; a map that survives says nothing about "
+    "the network. **noise**: rank correlation after a little noise in the input. Brackets: 95% "
+    "intervals over patients."
+)
+HOW_TO_READ = {
+    "volume": "**points right**: patients whose strongest point lies in a lesion, grown by one "
+    "voxel of the encoder; **chance**: the same for a point anywhere. **energy**: part of the map "
+    "inside the lesion, over the lesion's part of the scan (1x: no better than an even map). "
+    + COMMON,
+    "parts": "**AUROC codes, events**: how well the size of a share tells codes, or single "
+    "events, that cause the outcome from others (0.5: chance). " + COMMON,
+}
+
 
 def main() -> None:
     """One run's measurements: a table and a card a modality."""
@@ -77,6 +94,7 @@ def _overview(workspace: Workspace, desk: PatientDesk, task: Task) -> None:
             key=f"trust table {chosen} {name}",
         )
         st.caption(markdown(table.note))
+        st.caption(HOW_TO_READ["volume" if part["kind"] == "volume" else "parts"])
         figure.csv(rows, f"trust {chosen} {name}")
     st.download_button(
         "Everything measured (JSON)",

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from analysis.attribution.case import Subject, open_case
-from analysis.cohort.cohort import Cohort
 from analysis.baseline_file import read_baseline
+from analysis.cohort.cohort import Cohort
 from analysis.outlook import ClassOutlook, SurvivalOutlook, observed, outlook, percentile
 from analysis.predict import predict_stored
 from analysis.store import ResultStore

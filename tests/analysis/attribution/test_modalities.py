@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from analysis.attribution.case import AttributionError, open_case
 from analysis.attribution.modalities import modality_ledger
 from analysis.attribution.target import LogRisk, Survival
-from analysis.cohort.cohort import Cohort
 from analysis.baseline_file import read_baseline
+from analysis.cohort.cohort import Cohort
 from analysis.survival.baseline import BaselineHazard
 from models.checkpoint import load_run
 from tests.analysis.attribution.toys_fusion import bag, case_of, game, strategy_for
