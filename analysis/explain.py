@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from analysis.attribution.attention import LabelledAttention, attention_maps
-from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.case import Case
 from analysis.attribution.modalities import ModalityLedger, modality_ledger
 from analysis.attribution.regions import region_name
 from analysis.attribution.result import Attribution, VolumeMap, describe_target
@@ -35,6 +35,7 @@ Choice = tuple[str, str | None]
 # still looks at everything deeper.
 FALLBACK_METHOD, FALLBACK_LAYER = "hirescam", "fine"
 CURVE_DAYS = 16
+LEDGER_MODALITIES = 3
 TRUST_FILE = "trust.json"
 
 
@@ -75,6 +76,15 @@ def recommended_map(case: Case, modality: str, trust: Report | None) -> Choice:
     return FALLBACK_METHOD, FALLBACK_LAYER if FALLBACK_LAYER in layers else layers[-1]
 
 
+def default_contexts(case: Case) -> str:
+    """What shares of parts add up to where nobody says: the ledger's share, or f(x) - f(without).
+
+    The ledger's average runs over 2^(M - 1) companies; above three modalities that costs more
+    than a reader waits for, and the plain difference is explained.
+    """
+    return "ledger" if len(case.present) <= LEDGER_MODALITIES else "given"
+
+
 def over_time(target: Target) -> Target:
     """Survival at one horizon as the curve over all days: the evaluations are the same."""
     if not isinstance(target, Survival) or len(target.days) > 1:
@@ -88,7 +98,7 @@ def curve_days(end: float, horizon: float, n: int = CURVE_DAYS) -> tuple[float, 
     first = np.linspace(0, horizon, n // 2 + 1)[1:]
     rest = np.linspace(horizon, end, n // 2 + 1)[1:]
     days = {float(np.floor(day)) for day in (*first, *rest)} | {float(horizon)}
-    return tuple(sorted(day for day in days if 0 < day <= end))
+    return tuple(sorted(day for day in days if 0 < day <= end or day == horizon))
 
 
 def output_of(found: Attribution, target: Target) -> int:
@@ -107,32 +117,37 @@ def explain(
     trust: Report | None = None,
     volume_choice: Choice | None = None,
     part_method: str = "permutation",
-    contexts: str = "ledger",
+    contexts: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Explained:
     """Ledger, a map a volume, shares of all other modalities' parts, attention; all stored.
 
-    target: of one number. volume_choice: (method, layer) instead of the recommended one. What
-    cannot be made for this patient (a scan of which only features were kept) is noted.
+    target: of one number. contexts: `default_contexts` if not said. volume_choice: (method,
+    layer) instead of the recommended one. What cannot be made for this patient (a map of a
+    scan of which only features were kept) is noted. Raises AttributionError for what does not
+    exist: a method, a layer.
     """
     maps, attributions, notes = [], [], []
     for name in case.present:
-        try:
-            if case.kind(name) is Kind.VOLUME:
-                method, layer = volume_choice or recommended_map(case, name, trust)
-                maps.append(
-                    stored_map(case, name, target, store, method=method, layer=layer, seed=seed)
+        if case.kind(name) is not Kind.VOLUME:
+            attributions.append(
+                stored_attribution(
+                    case, name, over_time(target), store,
+                    method=part_method, contexts=contexts or default_contexts(case),
+                    seed=seed, progress=progress,
                 )
-            else:
-                attributions.append(
-                    stored_attribution(
-                        case, name, over_time(target), store,
-                        method=part_method, contexts=contexts, seed=seed, progress=progress,
-                    )
-                )  # fmt: skip
-        except AttributionError as error:
-            notes.append(str(error))
+            )  # fmt: skip
+        elif case.has_scan(name):
+            method, layer = volume_choice or recommended_map(case, name, trust)
+            maps.append(
+                stored_map(case, name, target, store, method=method, layer=layer, seed=seed)
+            )
+        else:
+            notes.append(
+                f"patient {case.subject_id}: only the features of '{name}' were kept, not the "
+                "scan, so there is no picture to explain."
+            )
     return Explained(
         modality_ledger(case, target),
         tuple(maps),

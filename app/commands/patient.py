@@ -65,9 +65,12 @@ def explain(
         str, typer.Option(help="For events, tables and bags: permutation, exact, ...")
     ] = "permutation",
     contexts: Annotated[
-        Contexts,
-        typer.Option(help="Shares add up to the ledger's share, or to f(x) - f(without it)."),
-    ] = Contexts.LEDGER,
+        Contexts | None,
+        typer.Option(
+            help="Shares add up to the ledger's share (the default up to three modalities), or "
+            "to f(x) - f(without it)."
+        ),
+    ] = None,
     training_cohort: Annotated[
         Path | None,
         typer.Option(help="Cohort the run was trained on, for percentiles; --cohort if it fits."),
@@ -108,7 +111,7 @@ def explain(
                 trust=trust,
                 volume_choice=_choice(map_method),
                 part_method=method,
-                contexts=str(contexts),
+                contexts=None if contexts is None else str(contexts),
                 seed=seed,
                 progress=lambda done, total: say("Explaining", done, total),
             )

@@ -227,15 +227,17 @@ def _heads(ledger: Ledger) -> str:
 def _notes(ledger: Ledger, width: int) -> list[str]:
     """The interactions in words, and who is missing."""
     direction = Direction.of(ledger.target)
-    lines = [
-        together(first, second, value, direction)
-        for (first, second), value in ledger.interactions.items()
-    ]
+    pairs = sorted(ledger.interactions.items(), key=lambda pair: -abs(pair[1]))
+    lines = [together(*names, value, direction) for names, value in pairs[:SHOWN_PAIRS]]
+    if len(pairs) > SHOWN_PAIRS:
+        least = direction.share(abs(pairs[SHOWN_PAIRS][1])).lstrip("+")
+        lines.append(f"{len(pairs) - SHOWN_PAIRS} other pairs: {least} or less (in the data).")
     return [part for line in lines for part in textwrap.wrap(line, width)]
 
 
 # Below float32's own error in an additive model.
 NOTHING = 1e-5
+SHOWN_PAIRS = 3
 
 
 def together(first: str, second: str, value: float, direction: Direction) -> str:

@@ -14,7 +14,7 @@ from analysis.attribution.result import Attribution, VolumeMap
 from analysis.attribution.target import Target
 from analysis.attribution.volume import METHODS, layers_of
 from analysis.cohort.truth import read_truth
-from analysis.explain import Choice, recommended_map
+from analysis.explain import Choice, default_contexts, recommended_map
 from analysis.trust.card import card
 from analysis.trust.report import recommended, report_part
 from app.figures.text import count, markdown, number, signed
@@ -174,7 +174,8 @@ def _regions(desk: PatientDesk, readers: Sequence[tuple[Shown, Target]], modalit
             st.caption("Shapley shares of 27 blocks of the scan, by leaving out their tokens.")
             return
         for item, target in readers:
-            found = desk.attribution(item.case, modality, target)
+            usual = default_contexts(item.case)
+            found = desk.attribution(item.case, modality, target, contexts=usual)
             st.markdown(f"**{markdown(item.title)}** {sum_words(found)}")
             st.dataframe(
                 region_table(found), hide_index=True, alt="Shares of the regions of the scan"

@@ -15,7 +15,7 @@ from analysis.attribution.case import AttributionError
 from analysis.attribution.grouping import GROUPINGS, grouped
 from analysis.attribution.result import Attribution
 from analysis.attribution.target import Survival, Target
-from analysis.explain import output_of, over_time
+from analysis.explain import default_contexts, output_of, over_time
 from analysis.outlook import SurvivalOutlook
 from analysis.trust.card import card
 from analysis.trust.report import report_part
@@ -56,21 +56,23 @@ def show(
             "there is nothing in it to explain."
         )
         return
+    usual = default_contexts(readers[0][0].case)
     contexts = st.segmented_control(
         "The shares add up to",
         list(CONTEXT_WORDS),
         format_func=CONTEXT_WORDS.__getitem__,
-        default="ledger",
+        default=usual,
         required=True,
-        key=f"contexts {modality}",
+        key=f"contexts {modality} {usual}",
         help="In the ledger a modality's share is an average over who else is there; what it adds "
-        "to the others is the prediction minus the one without it.",
+        "to the others is the prediction minus the one without it. With more than three "
+        "modalities the ledger's average takes long.",
     )
     for item, target in readers:
         if len(readers) > 1:
             st.subheader(markdown(item.title), anchor=False)
         try:
-            _one(desk, item, target, modality, contexts or "ledger")
+            _one(desk, item, target, modality, contexts or usual)
         except AttributionError as error:
             st.warning(markdown(str(error)))
 

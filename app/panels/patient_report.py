@@ -17,7 +17,7 @@ from analysis.attribution.regions import region_name
 from analysis.attribution.result import Attribution, VolumeMap
 from analysis.attribution.target import Target
 from analysis.attribution.volume import layers_of
-from analysis.explain import output_of, recommended_map
+from analysis.explain import default_contexts, output_of, recommended_map
 from analysis.outlook import Observed, SurvivalOutlook
 from analysis.trust.card import card
 from analysis.trust.report import report_part
@@ -62,7 +62,8 @@ def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]
                 except AttributionError as error:
                     found.notes.append(str(error))
             else:
-                found.attributions.append(attribution(desk, item, target, name, "ledger"))
+                usual = default_contexts(item.case)
+                found.attributions.append(attribution(desk, item, target, name, usual))
         found.attention.extend(attention_maps(item.case, target))
     return found
 

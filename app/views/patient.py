@@ -11,7 +11,7 @@ import streamlit as st
 from analysis.attribution.case import AttributionError
 from analysis.attribution.target import Target
 from analysis.outlook import SurvivalOutlook
-from app.figures.text import markdown
+from app.figures.text import listed, markdown
 from app.panels import (
     address,
     choose,
@@ -66,6 +66,7 @@ def main() -> None:
     shown = _shown(desk, task, runs, subject)
     if not shown:
         return
+    _from_elsewhere(shown)
     patient_header.show(desk, task, shown, index_event)
     targets = _targets(desk, shown)
     patient_ledger.show(desk, shown, targets)
@@ -130,6 +131,18 @@ def _shown(desk: PatientDesk, task: Task, runs: Sequence[Run], subject: int) -> 
         except AttributionError as error:
             st.warning(f"**{markdown(run.config.title)}**: {markdown(str(error))}")
     return shown
+
+
+def _from_elsewhere(shown: Sequence[Shown]) -> None:
+    """Say so when a run meets patients of another cohort than its own."""
+    away = [s for s in shown if s.case.run.config.cohort.fingerprint != s.case.cohort.fingerprint]
+    if away:
+        trained = listed(sorted({f"'{s.case.run.config.cohort.title}'" for s in away}))
+        st.warning(
+            f"The strategy was trained on another cohort ({markdown(trained)}). How well it "
+            "predicts for patients like this one, and whether its maps find what they should in "
+            "them, was not measured here: the checks below are those of its own cohort."
+        )
 
 
 def _targets(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:

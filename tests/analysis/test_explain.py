@@ -337,6 +337,7 @@ def copy_of_run(late: Run, tmp_path: Path) -> Run:
 
 
 def test_without_a_stored_report_the_one_that_came_with_the_run(copy_of_run, pe, store):
+    (copy_of_run.folder / TRUST_FILE).unlink(missing_ok=True)
     assert find_trust(copy_of_run, [pe, None], store) is None
     path = copy_of_run.folder / TRUST_FILE
     path.write_text(json.dumps(report(copy_of_run)), encoding="utf-8")

@@ -89,12 +89,19 @@ def test_classes_get_probabilities():
 
 
 def test_missing_pieces_are_refused():
-    with pytest.raises(ValueError, match="baseline hazard and training risks"):
+    with pytest.raises(ValueError, match="needs the run's baseline hazard"):
         outlook(case(0.0), None, [1.0])
     with pytest.raises(ValueError, match="at least one patient"):
         outlook(case(0.0), BASE, [])
     with pytest.raises(ValueError, match="finite"):
         outlook(case(0.0), BASE, [np.nan])
+
+
+def test_without_the_training_cohort_there_is_a_curve_but_no_standing():
+    found = outlook(case(0.3), BASE, None, 20.0)
+    assert found.n_training == 0
+    assert np.isnan([found.percentile, *found.median, *found.low, *found.high]).all()
+    assert found.at_horizon == pytest.approx(np.exp(-0.4 * np.exp(0.3 - 0.5)))
 
 
 def test_outcomes_are_read_apart():
