@@ -84,8 +84,9 @@ class PatientDesk:
         risk, mine = every[run.config.name]
         frame["risk"], frame["percentile"] = risk, mine
         spread = pd.DataFrame({name: percentile for name, (_, percentile) in every.items()})
-        alone = spread.shape[1] < 2
-        frame["disagreement"] = np.nan if alone else spread.max(axis=1) - spread.min(axis=1)
+        gap = spread.max(axis=1) - spread.min(axis=1)
+        # One opinion is no agreement: it takes two runs that can read the patient.
+        frame["disagreement"] = gap.where(spread.notna().sum(axis=1) > 1)
         frame["compared"] = spread.shape[1]
         frame = frame.join(self._outcomes(cohort, task))
         order = {str(split): i for i, split in enumerate(SPLIT_ORDER)}

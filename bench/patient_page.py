@@ -32,7 +32,10 @@ IDLE = """() => {
   return app && app.dataset.testScriptState === 'notRunning'
     && !document.querySelector('[data-stale=true]');
 }"""
-VIEWER = "() => document.querySelector('.ct')?.dataset.ready === 'true'"
+# Selectors: components live in shadow roots, which only a locator looks into.
+VIEWER = ".ct[data-ready=true]"
+TIMELINE = ".timeline"
+FOOTER = "text=FusionLens. Research use only"
 BARE = '''
 import numpy as np, streamlit as st
 n = st.selectbox("Patient", range(1000), key="n")
@@ -72,12 +75,13 @@ def serve(script: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[b
     raise RuntimeError(f"{script} did not start")
 
 
-def timed(act: Callable[[], Any], tab: Page, until: str) -> float:
-    """Seconds from an action to a finished page."""
+def timed(act: Callable[[], Any], tab: Page, *until: str) -> float:
+    """Seconds from an action until all selectors are there and the app rests."""
     begun = time.perf_counter()
     act()
     tab.wait_for_timeout(30)
-    tab.wait_for_function(until, timeout=120_000, polling=20)
+    for selector in until:
+        tab.locator(selector).first.wait_for(timeout=120_000, state="attached")
     tab.wait_for_function(IDLE, timeout=120_000, polling=20)
     return time.perf_counter() - begun
 
@@ -89,13 +93,13 @@ def bare_click(tab: Page, number: int) -> float:
         tab.get_by_role("combobox").first.click()
         tab.get_by_role("option").nth(number + 1).click()
 
-    return timed(act, tab, f"() => document.querySelector('canvas')?.dataset.n == '{number + 1}'")
+    return timed(act, tab, f"canvas[data-n='{number + 1}']")
 
 
-def press(tab: Page, group: str, option: str) -> float:
+def press(tab: Page, group: str, option: str, until: str) -> float:
     """Press an option of a segmented control of the patient page."""
     buttons = tab.locator('[data-testid="stButtonGroup"]').filter(has_text=group).first
-    return timed(lambda: buttons.get_by_text(option, exact=True).click(), tab, IDLE)
+    return timed(lambda: buttons.get_by_text(option, exact=True).click(), tab, until)
 
 
 def main() -> None:
@@ -132,30 +136,31 @@ def main() -> None:
             address = f"{servers[0][1]}/patient?{query}"
             # The first visit predicts for everybody; that is the list's work, not the patient's.
             rows["first visit of the workspace (predictions of all patients)"] = [
-                timed(lambda: tab.goto(f"{address}&section=similar"), tab, IDLE)
+                timed(lambda: tab.goto(f"{address}&section=similar"), tab, FOOTER)
             ]
-            tab.wait_for_selector("text=Similar patients", timeout=120_000)
             for round_, patient in enumerate(arguments.patients):
-                for section, until in (("ct", VIEWER), ("ehr", IDLE)):
+                for section, until in (("ct", VIEWER), ("ehr", TIMELINE)):
                     for state in ("cold", "from the store"):
                         # A new tab each time: nothing is kept in the browser.
                         fresh = chromium.new_context(viewport=size).new_page()  # type: ignore[arg-type]
                         where = f"{address}&patient={patient}&section={section}"
-                        took = timed(lambda f=fresh, w=where: f.goto(w), fresh, "() => "
-                                     "[...document.querySelectorAll('p')].some(p => p.innerText"
-                                     ".includes('FusionLens. Research use only'))")  # fmt: skip
-                        fresh.wait_for_function(until, timeout=120_000)
+                        took = timed(
+                            lambda f=fresh, w=where: f.goto(w),  # type: ignore[misc]
+                            fresh,
+                            FOOTER,
+                            until,
+                        )
                         rows.setdefault(f"page with {section.upper()}, {state}", []).append(took)
                         fresh.context.close()
                 tab.goto(f"{address}&patient={patient}&section=ct")
-                tab.wait_for_function(VIEWER, timeout=120_000)
+                tab.locator(VIEWER).first.wait_for(timeout=120_000, state="attached")
                 tab.wait_for_function(IDLE, timeout=120_000)
                 for k in range(2):
                     unit = bare_click(other, 2 * round_ + k)
                     rows.setdefault("click on the bare page", []).append(unit)
-                    what = ("EHR", "CT")[k]
-                    rows.setdefault("click from section to section, stored", []).append(
-                        press(tab, "Similar patients", what)
+                    what, until = (("EHR", TIMELINE), ("CT", VIEWER))[k]
+                    rows.setdefault(f"click to {what}, stored", []).append(
+                        press(tab, "Similar patients", what, until)
                     )
             chromium.close()
     finally:

@@ -12,22 +12,24 @@ from app.workspace import Workspace
 _SEEN = "address seen"
 
 
-def choice(name: str, options: Sequence[str], default: str | None, what: str) -> str | None:
-    """The option that a control starts with: the address's, else the last one chosen, else default.
+def start(name: str, key: str, options: Sequence[str], default: str | None, what: str) -> None:
+    """Set the control `key` before it is drawn: to what a new address asks for, else as it was.
 
-    An address that asks for what is not there is answered with a warning, never with something
-    else in silence.
+    A control that was never drawn, or whose choice is gone, gets the last one chosen under this
+    name, else the default. An address that asks for what is not there is answered with a warning,
+    never with something else in silence.
     """
     seen = st.session_state.setdefault(_SEEN, {})
     asked = st.query_params.get(name)
     if asked is not None and asked != seen.get(name):
         seen[name] = asked
         if asked in options:
-            st.session_state[f"chosen {name}"] = asked
-            return asked
+            st.session_state[key] = asked
+            return
         st.warning(f"The address asks for {what} {markdown(asked)}, which is not here.")
-    kept = st.session_state.get(f"chosen {name}")
-    return kept if kept in options else default
+    if st.session_state.get(key) not in options:
+        kept = st.session_state.get(f"chosen {name}")
+        st.session_state[key] = kept if kept in options else default
 
 
 def keep(name: str, value: str | None) -> None:

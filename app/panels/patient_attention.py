@@ -74,7 +74,7 @@ def _run(item: Shown, target: Target, place: int) -> None:
                 "Direction", list(titles), format_func=titles.__getitem__, key=f"direction {name}"
             )
         chosen = next(m for m in maps if m.name == wanted)
-    _linked(case, chosen, f"{name} {place}")
+    _linked(case, chosen, f"{name} {place} {case.subject_id}")
 
 
 def why_none(case: Case) -> str:
@@ -129,7 +129,7 @@ def _linked(case: Case, found: LabelledAttention, key: str) -> None:
     st.download_button(
         "Data (CSV)",
         attention_csv(found),
-        f"attention-{key.replace(' ', '-')}-{case.subject_id}.csv",
+        f"attention-{key.replace(' ', '-')}.csv",
         "text/csv",
         key=f"attention csv {key}",
         on_click="ignore",

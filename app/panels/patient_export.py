@@ -69,7 +69,7 @@ def archive(shown: Sequence[Shown], found: Collected) -> bytes:
             item = next(s for s in shown if s.case.run.hash == made.subject.run_hash)
             scan = item.case.scan(made.modality, native=True)
             layer = f"-{made.layer}" if made.layer else ""
-            name = f"{made.subject.run}-{made.modality}-{made.method}{layer}.nii.gz"
+            name = f"{made.subject.run}-{made.modality}-{made.method}{layer}.nii"
             pack.writestr(name, map_nifti(made, scan))
             about.append({"file": name, **provenance(made)})
         for part in found.attributions:

@@ -15,21 +15,22 @@ from app.panels import address
 _LIST = "patient list"
 
 
-def pick(listing: pd.DataFrame, titles: Mapping[str, str], event_title: str) -> int | None:
+def pick(
+    listing: pd.DataFrame, titles: Mapping[str, str], event_title: str, key: str
+) -> int | None:
     """The chosen patient, or None while nobody is chosen.
 
-    listing: of `PatientDesk.listing`. titles: of the modalities, by name. The choice is in the
-    address.
+    listing: of `PatientDesk.listing`. titles: of the modalities, by name. key: names the
+    cohort. The choice is in the address.
     """
     ids = [str(i) for i in listing.index]
-    start = address.choice("patient", ids, ids[0] if ids else None, "patient")
-    if start is None:
-        st.info("This cohort has no patients that the run can read.")
+    if not ids:
+        st.info("This cohort has no patients.")
         return None
     words = {i: label(int(i), listing.loc[int(i)]) for i in ids}
-    box = f"patient box {hash(tuple(ids))}"
-    if st.session_state.get(box) not in ids or st.session_state.get("patient kept") != start:
-        st.session_state[box] = start
+    # Patients have their number within a cohort, so another cohort has a control of its own.
+    box = f"patient box {key}"
+    address.start("patient", box, ids, ids[0], "patient")
     before, middle, after = st.columns([1, 14, 1], vertical_alignment="bottom")
     at = ids.index(st.session_state[box])
     if before.button(
@@ -60,11 +61,10 @@ def pick(listing: pd.DataFrame, titles: Mapping[str, str], event_title: str) -> 
     with st.expander("Choose from a list: sort by risk, disagreement, age, site"):
         listed = _table(listing, titles, event_title)
     if listed is not None and str(listed) != chosen:
-        address.keep("patient", str(listed))
-        st.session_state["patient kept"] = None
+        # A drawn control cannot be set; the next run starts from the address.
+        st.query_params["patient"] = str(listed)
         st.rerun()
     address.keep("patient", chosen)
-    st.session_state["patient kept"] = chosen
     return int(chosen)
 
 

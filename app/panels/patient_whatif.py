@@ -125,11 +125,14 @@ def _controls(shown: Sequence[Shown]) -> Asked:
         key=f"what if without {case.subject_id}",
     )
     changes, words = [], [f"without {titles[n]}" for n in without]
+    drawn: set[str] = set()
     for item in shown:
         for name in item.case.present:
             kind = item.case.kind(name)
-            if name in without or name in [c.modality for c in changes]:
+            # Two runs that read one record share its list.
+            if name in without or name in drawn:
                 continue
+            drawn.add(name)
             if kind in (Kind.EVENTS, Kind.TABLE):
                 change, said = _edit(item, name, titles[name])
                 if change is not None:
@@ -175,7 +178,11 @@ def change_of(
     values = {int(i): float(new[i]) for i in np.flatnonzero(differs) if int(i) not in removed}
     if not removed and not values:
         return None, []
-    words = [f"{before['What'].iloc[i]} {new[i]:g} instead of {old[i]:g}" for i in values]
+    words = [
+        f"{before['What'].iloc[i]} {new[i]:g} "
+        + (f"instead of {old[i]:g}" if np.isfinite(old[i]) else "where no value was")
+        for i in values
+    ]
     if removed:
         some = listed([str(before["What"].iloc[i]) for i in removed[:3]])
         more = "" if len(removed) <= 3 else f" and {count(len(removed) - 3, 'more')}"

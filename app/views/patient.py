@@ -54,7 +54,7 @@ def main() -> None:
     index_event = workspace.cohort(task.cohort).spec.index_event
     listing = _listing(workspace, desk, task, runs)
     titles = {n: t for run in runs for n, t in titles_of(run).items()}
-    subject = patient_picker.pick(listing, titles, task.event_title)
+    subject = patient_picker.pick(listing, titles, task.event_title, task.cohort)
     if subject is None:
         return
     row = listing.loc[subject]
@@ -83,25 +83,20 @@ def _runs(workspace: Workspace, task: Task) -> list[Run]:
     fused = [name for name, entry in entries.items() if not entry.is_unimodal] or list(entries)
     best = max(fused, key=lambda name: entries[name].config.training.tuning_score or 0.0)  # type: ignore[union-attr]
     left, right = st.columns(2)
-    start = address.choice("strategy", list(entries), best, "strategy")
     names = list(entries)
+    key = f"strategy {task.key}"
+    address.start("strategy", key, names, best, "strategy")
     with left:
-        first = st.selectbox(
-            "Strategy",
-            names,
-            index=names.index(start or best),
-            format_func=titles.__getitem__,
-            key=f"strategy {task.key} {start}",
-        )
+        first = st.selectbox("Strategy", names, format_func=titles.__getitem__, key=key)
     others = [NOBODY, *(name for name in names if name != first)]
-    beside = address.choice("compare", others, NOBODY, "strategy")
+    key = f"beside {task.key}"
+    address.start("compare", key, others, NOBODY, "strategy")
     with right:
         second = st.selectbox(
             "Side by side with",
             others,
-            index=others.index(beside) if beside in others else 0,
             format_func=lambda name: "no other strategy" if name == NOBODY else titles[name],
-            key=f"beside {task.key} {first} {beside}",
+            key=key,
         )
     address.keep("strategy", first)
     address.keep("compare", None if second == NOBODY else second)
@@ -189,16 +184,16 @@ def _section(
 ) -> None:
     """What is looked at below the ledger; one at a time, so that a click computes one thing."""
     sections = _sections(desk, task, shown, targets, index_event)
-    start = address.choice("section", list(sections), next(iter(sections)), "section")
+    key = f"section {' '.join(sections)}"
+    address.start("section", key, list(sections), next(iter(sections)), "section")
     st.header("What in each modality?", anchor=False)
     chosen = st.segmented_control(
         "Look at",
         list(sections),
         format_func=lambda name: sections[name][0],
-        default=start,
         required=True,
         label_visibility="collapsed",
-        key=f"section {'-'.join(sections)} {start}",
+        key=key,
     )
     chosen = chosen or next(iter(sections))
     address.keep("section", chosen)
