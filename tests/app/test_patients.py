@@ -477,3 +477,12 @@ def test_a_patient_nobody_can_read_is_said(opened, desk):
     test = opened(task="pe/mortality", strategy="pe-ehr", patient=str(blind))
     assert "has none of the modalities" in " ".join(w.value for w in test.warning)
     assert not test.metric
+
+
+def test_the_trust_page_without_a_report_says_how_to_make_one(opened):
+    test = opened(task="pe/mortality")
+    test.switch_page("views/trust.py").run()
+    assert not test.exception
+    said = " ".join(i.value for i in test.info)
+    assert "No run of this task has been checked yet" in said
+    assert "fusionlens trust" in said
