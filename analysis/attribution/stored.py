@@ -22,7 +22,8 @@ from analysis.attribution.within import explain_modality
 from analysis.store import Result, ResultStore
 from models.contracts import Kind
 
-VERSION = 1
+# Raised whenever a method would answer otherwise than before.
+VERSION = 2
 Progress = Callable[[int, int], None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,12 +46,10 @@ def _run(item: Shown, target: Target, place: int) -> None:
     name = case.run.config.name
     first, second = st.columns(2)
     with first:
-        method = st.segmented_control(
+        method = st.selectbox(
             "Weights",
             list(METHODS),
             format_func=METHOD_WORDS.__getitem__,
-            default="mean",
-            required=True,
             key=f"attention method {name}",
         )
     head = None
@@ -65,7 +64,7 @@ def _run(item: Shown, target: Target, place: int) -> None:
                 required=True,
                 key=f"attention head {name}",
             )
-    maps = attention_maps(case, target, method or "mean", head)
+    maps = attention_maps(case, target, method, head)
     chosen = maps[0]
     if len(maps) > 1:
         titles = {m.name: _direction(m, case) for m in maps}
@@ -207,6 +206,15 @@ def nearest_region(labels: pd.DataFrame, mm: Sequence[float]) -> int:
     return int(np.square(centres - np.asarray(mm)).sum(axis=1).argmin())
 
 
+def short_place(text: str) -> str:
+    """'right upper, back (slice 12)' of a place with its millimetres; other labels as they are."""
+    return re.sub(r" \(x [^()]*?(?:, (slice \d+) of \d+)?\)$", _slice_only, text)
+
+
+def _slice_only(found: re.Match[str]) -> str:
+    return f" ({found[1]})" if found[1] else ""
+
+
 def _region(row: pd.Series, weight: float) -> ct_viewer.Region:
     return ct_viewer.Region(
         name=f"{row['name']}: {number(weight, 4)}",
@@ -222,7 +230,7 @@ def _words(
     titles: dict[str, str],
 ) -> None:
     """The chosen row's columns, or the chosen column's rows, ranked; else the strongest cells."""
-    rows, columns = label_texts(found.rows), label_texts(found.columns)
+    rows, columns = ([short_place(t) for t in label_texts(f)] for f in (found.rows, found.columns))
     if selection is None:
         st.markdown("**Strongest pairs.** Choose a row or a column to rank the other side.")
         cells = found.strongest(TOP_CELLS)

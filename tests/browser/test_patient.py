@@ -612,7 +612,7 @@ def test_the_report_and_the_archive_hold_the_numbers(
 def test_the_trust_page_tells_what_was_measured_last(
     page: Page, workspace_folder: Path, tmp_path: Path
 ) -> None:
-    """A report that `fusionlens trust` stores while the app runs is seen; the numbers are a toy's."""
+    """A report that is stored while the app runs is seen; the numbers are a toy's."""
     run = load_run(workspace_folder / "runs" / LATE)
     cohort = Cohort.open(workspace_folder / "cohorts" / "pe")
     page.open("trust", f"task={TASK}")
