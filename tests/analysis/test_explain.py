@@ -135,10 +135,7 @@ def test_survival_at_a_horizon_is_the_curves_day(late, pe, store):
 
 
 def test_survival_at_day_zero_is_not_another_day(late, pe, store):
-    """BUG (reported): `curve_days` leaves day 0 out, so shares of a later day are told for it.
-
-    S(0) = 1 whatever the record: shares of 0, or a refusal in one sentence.
-    """
+    """S(0) = 1 whatever the record: shares of 0, or a refusal in one sentence."""
     case = open_case(late, pe, BOTH)
     try:
         target = Survival(read_baseline(late.folder), (0.0,))
@@ -271,10 +268,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_question_is_refused_rather_than_noted(late, pe, store, wrong):
-    """BUG (reported): every AttributionError becomes a note, so a typing error ends with code 0.
-
-    Notes are for what this patient lacks; a method that does not exist is nobody's.
-    """
+    """Notes are for what this patient lacks; a method that does not exist is nobody's."""
     options, message = WRONG[wrong]
     case = open_case(late, pe, BOTH)
     with pytest.raises(ValueError, match=message):

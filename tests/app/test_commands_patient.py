@@ -153,7 +153,6 @@ def test_it_lies_in_the_workspace_if_nothing_else_is_said(tmp_path: Path) -> Non
     assert results_of(tmp_path / "pe") == tmp_path / "results"
 
 
-# BUG (reported): a method or layer that does not exist ended with code 0 and a note.
 WRONG: dict[str, tuple[list[str], int, str]] = {
     "patient": ([], 77, "there is no patient 77; choose one of subjects.parquet"),
     "method of shares": (["--method", "shapley"], PATIENT, "there is no method 'shapley'"),

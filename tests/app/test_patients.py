@@ -123,7 +123,7 @@ def test_disagreement_counts_only_runs_whose_predictions_are_stored(folder, tmp_
 
 
 def test_one_opinion_is_no_agreement(folder, tmp_path):
-    """BUG (reported): for a patient whom one run alone can read, disagreement is 0, not missing."""
+    """Disagreement about a patient whom one run alone can read is missing, not 0."""
     copy = tmp_path / "workspace"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("results"))
     desk = PatientDesk(Workspace(copy))
@@ -327,7 +327,6 @@ def test_edits_become_one_change_and_words():
 def test_a_value_where_none_was_is_a_change():
     change, words = change_of("ehr", FILE, edited(Value=[140.0, 3.0, 99.0, np.nan]))
     assert dict(change.values) == {1: 3.0}
-    # BUG (reported, cosmetic): it says 'Flu 3 instead of nan'.
     assert "nan" not in words[0]
 
 
