@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,14 +33,6 @@ from models.contracts import Kind
 KEPT_CASES = 48
 # Test patients first: those are the ones a reader may believe a prediction of.
 SPLIT_ORDER = (Split.INTERNAL, Split.EXTERNAL, Split.TUNING, Split.TRAIN)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Log-risks of a run's training patients; who they are, and how many."""
-
-    risks: np.ndarray
-    cohort: str
 
 
 class PatientDesk:
@@ -74,7 +65,7 @@ class PatientDesk:
         with self.workspace.work:
             for split in _splits_of(cohort):
                 predict_stored(run, cohort, split, self.store, everyone=True)
-        self.standing(run)
+        self.training_risks(run)
         every = {}
         for entry in self.workspace.runs(task):
             assert entry.config is not None
@@ -144,22 +135,19 @@ class PatientDesk:
                 self._cases.popitem(last=False)
             return self._cases[key]
 
-    def standing(self, run: Run) -> Standing | None:
-        """Predicted risks of the run's training patients; None when their cohort is not here."""
+    def training_risks(self, run: Run) -> np.ndarray | None:
+        """Log-risks of the run's training patients; None when their cohort is not here."""
         cohort = self.workspace.training_cohort(run.config)
         if cohort is None or not len(cohort.subject_ids("train", run.config.task.name)):
             return None
-        made = predict_stored(run, cohort, "train", self.store)
-        return Standing(_first(made), cohort.spec.title)
+        return _first(predict_stored(run, cohort, "train", self.store))
 
     def outlook(self, case: Case, horizon_days: float | None = None) -> Outlook:
         """What the run predicts, beside its training patients."""
         if case.run.config.task.kind != "survival":
             return outlook(case, None, None)
-        standing = self.standing(case.run)
         baseline = read_baseline(case.run.folder)
-        risks = None if standing is None else standing.risks
-        return outlook(case, baseline, risks, horizon_days)
+        return outlook(case, baseline, self.training_risks(case.run), horizon_days)
 
     def observed(self, case: Case) -> Observed | None:
         """What happened; asked for apart from the prediction."""

@@ -91,7 +91,7 @@ class Case:
         other = Case(self.run, self.cohort, self.subject_id, encoded)
         other._raw = {**self._raw, **raw}
         other._scans = self._scans
-        other.changed = frozenset(raw)
+        other.changed = self.changed | frozenset(raw)
         return other
 
     def fuse(self, **changed: Encoded) -> FusionOutput:

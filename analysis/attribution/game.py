@@ -23,6 +23,7 @@ from torch import Tensor
 from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.target import Target
 from models.contracts import CodeVocabulary, Encoded, Kind, ModalityInput, VoxelGrid
+from models.encoders.base import SummaryOfTokens
 from models.fusion.attention import without_maps
 
 Contexts = Literal["given", "ledger"]
@@ -180,7 +181,7 @@ class TokenRemoval(Removal):
 
     def __init__(self, case: Case, modality: str, owner: npt.NDArray[np.int64]) -> None:
         encoder = case.model.encoder(modality)
-        if not encoder.summary_of_tokens:
+        if not isinstance(encoder, SummaryOfTokens):
             raise AttributionError(
                 f"the encoder of '{modality}' makes its summary of more than its tokens, so "
                 "tokens cannot be left out of it; explain its input instead."

@@ -82,9 +82,15 @@ def part_table(case: Case, modality: str, block: int = 1) -> pd.DataFrame:
     column, None where missing), unit. bags: instance, name. volumes: name, x_mm, y_mm, z_mm
     (RAS centre of the block), size_x_mm, size_y_mm, size_z_mm, cells (their number).
 
-    Raises AttributionError when the patient lacks the modality.
+    Raises AttributionError when the patient lacks the modality, or when the case reads another
+    input than the one on file: the names would be of other parts.
     """
     case.require(modality)
+    if modality in case.changed:
+        raise AttributionError(
+            f"'{modality}' was edited, so its parts are not those on file; explain the patient's "
+            "own record."
+        )
     kind = case.kind(modality)
     if kind is Kind.EVENTS:
         return event_parts(case, modality)

@@ -51,8 +51,8 @@ def region_name(center_mm: npt.ArrayLike, scan: Volume) -> str:
     """'left upper, front (x -87, y 29, z 110 mm, slice 30 of 48)' of a point in RAS mm.
 
     x grows to the patient's right, y to the front, z to the head. Slices count from 1 at the head
-    in `scan`; none is named for a point outside it. Within 10 mm of the body's midline the side
-    is 'midline'.
+    in `scan`; a point outside it is 'outside the scan (x ...)'. Within 10 mm of the body's midline
+    the side is 'midline'.
     """
     return _name(center_mm, _body(scan), scan)
 
@@ -86,11 +86,13 @@ def _name(center_mm: npt.ArrayLike, frame: _Frame, scan: Volume | None) -> str:
     x, y, z = (round(float(v)) for v in np.asarray(center_mm, np.float64))
     place = f"x {x}, y {y}, z {z} mm"
     if scan is not None:
+        # A point between two voxels belongs to the upper one, as in the viewer.
+        at = np.floor(scan.to_voxels(center_mm)[0] + 0.5).astype(int)
+        if not all(0 <= i < n for i, n in zip(at, scan.array.shape, strict=True)):
+            return f"outside the scan ({place})"
         slices = scan.array.shape[0]
-        # As the viewer counts: from the head. A point between two slices belongs to the upper one.
-        at = int(np.floor(float(scan.to_voxels(center_mm)[0][0]) + 0.5))
-        if 0 <= at < slices:
-            place += f", slice {slices - at} of {slices}"
+        # Slices count from the head, as in the viewer.
+        place += f", slice {slices - at[0]} of {slices}"
     else:
         place += " from the centre"
     return f"{frame.words(center_mm)} ({place})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -92,8 +93,16 @@ class Survival:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Names the target; the baseline hazard belongs to the run."""
-        return {"target": "survival", "days": list(self.days)}
+        """Names the target; the baseline hazard is no part of a run's hash, so it is named here."""
+        digest = hashlib.sha256()
+        for part in (self.baseline.time_days, self.baseline.cumulative_hazard):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        digest.update(repr(float(self.baseline.reference_log_risk)).encode())
+        return {
+            "target": "survival",
+            "days": list(self.days),
+            "baseline": digest.hexdigest()[:16],
+        }
 
     def __call__(self, prediction: Tensor) -> Tensor:
         """(B, 1) -> (B, T)."""

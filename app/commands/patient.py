@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,8 +26,11 @@ from sample_data.progress import stage_bar
 
 if TYPE_CHECKING:
     from analysis.attribution.case import Case
+    from analysis.cohort.cohort import Cohort
     from analysis.explain import Explained
     from analysis.outlook import Outlook
+    from analysis.store import ResultStore
+    from models.checkpoint import Run
 
 
 class What(StrEnum):
@@ -89,21 +93,21 @@ def explain(
         start_engine()
         from analysis.attribution.case import open_case
         from analysis.cohort.cohort import Cohort
+        from analysis.cohort.write import atomic_folder
         from analysis.explain import explain as explain_case
         from analysis.explain import explanation_json, find_trust
-        from analysis.store import ResultStore
-        from models.checkpoint import load_run
-        from sample_data.workspace import ENCODERS
 
-        loaded = load_run(run, [ENCODERS])
-        opened = Cohort.open(cohort)
+        loaded, opened, store = _opened(run, cohort, results)
         trained = Cohort.open(training_cohort) if training_cohort else _own(loaded, opened)
-        store = ResultStore(results or results_of(cohort))
         case = open_case(loaded, opened, patient)
         shown = _outlook(case, trained, store, horizon)
         target = _target(case, what, shown, class_name)
         trust = find_trust(loaded, [opened, trained], store)
-        with stage_bar(err_console) as say:
+        # A folder that cannot be written ends the command before the work, not after it.
+        with (
+            stage_bar(err_console) as say,
+            atomic_folder(out) if out is not None else nullcontext() as folder,
+        ):
             found = explain_case(
                 case,
                 target,
@@ -115,13 +119,24 @@ def explain(
                 seed=seed,
                 progress=lambda done, total: say("Explaining", done, total),
             )
+            if folder is not None:
+                _write(folder, case, found)
         answer = explanation_json(case, target, found, shown, trust)
-        if out is not None:
-            _write(out, case, found)
     if as_json:
         print_json(answer)
     else:
         _print_explanation(answer)
+
+
+def _opened(run: Path, cohort: Path, results: Path | None) -> tuple[Run, Cohort, ResultStore]:
+    """What both commands start from."""
+    from analysis.cohort.cohort import Cohort
+    from analysis.store import ResultStore
+    from models.checkpoint import load_run
+    from sample_data.workspace import ENCODERS
+
+    store = ResultStore(results or results_of(cohort))
+    return load_run(run, [ENCODERS]), Cohort.open(cohort), store
 
 
 def _own(run: Any, cohort: Any) -> Any:
@@ -167,22 +182,20 @@ def _choice(text: str | None) -> tuple[str, str | None] | None:
     return name, layer or None
 
 
-def _write(out: Path, case: Case, found: Explained) -> None:
-    """Every map, share and attention matrix as a file; the folder must not hold other things."""
+def _write(folder: Path, case: Case, found: Explained) -> None:
+    """Every map, share and attention matrix as a file."""
     from analysis.attribution.export import attention_csv, attribution_csv, write_map_nifti
-    from analysis.cohort.write import atomic_folder
 
-    with atomic_folder(out) as folder:
-        for made in found.maps:
-            layer = f"-{made.layer}" if made.layer else ""
-            path = folder / f"{made.modality}-{made.method}{layer}.nii.gz"
-            write_map_nifti(made, path, case.scan(made.modality, native=True))
-        for part in found.attributions:
-            path = folder / f"{part.modality}-{part.method}.csv"
-            path.write_text(attribution_csv(part), encoding="utf-8")
-        for attention in found.attention:
-            path = folder / f"attention-{attention.query}-{attention.key}.csv"
-            path.write_text(attention_csv(attention), encoding="utf-8")
+    for made in found.maps:
+        layer = f"-{made.layer}" if made.layer else ""
+        path = folder / f"{made.modality}-{made.method}{layer}.nii.gz"
+        write_map_nifti(made, path, case.scan(made.modality, native=True))
+    for part in found.attributions:
+        path = folder / f"{part.modality}-{part.method}.csv"
+        path.write_text(attribution_csv(part), encoding="utf-8")
+    for attention in found.attention:
+        path = folder / f"attention-{attention.query}-{attention.key}.csv"
+        path.write_text(attention_csv(attention), encoding="utf-8")
 
 
 def _print_explanation(answer: Mapping[str, Any]) -> None:
@@ -218,7 +231,8 @@ def _print_parts(part: Mapping[str, Any], top: int = 10) -> None:
         what = row.get("description") or row.get("title") or row.get("name") or row.get("instance")
         value = row.get("value")
         unit = row.get("unit") or ""
-        table.add_row(str(what), "" if value is None else f"{value} {unit}", f"{row['share']:+.4f}")
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(str(what), "" if value is None else f"{shown} {unit}", f"{row['share']:+.4f}")
     out_console.print(table)
 
 
@@ -244,15 +258,9 @@ def trust(
     """How far a run's explanations can be believed: localisation, faithfulness, sanity. Minutes."""
     with in_one_sentence():
         start_engine()
-        from analysis.cohort.cohort import Cohort
-        from analysis.store import ResultStore
         from analysis.trust.report import tables, trust_report
-        from models.checkpoint import load_run
-        from sample_data.workspace import ENCODERS
 
-        loaded = load_run(run, [ENCODERS])
-        opened = Cohort.open(cohort)
-        store = ResultStore(results or results_of(cohort))
+        loaded, opened, store = _opened(run, cohort, results)
         with stage_bar(err_console) as say:
             report = trust_report(
                 loaded,

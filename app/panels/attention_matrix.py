@@ -10,7 +10,6 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -18,11 +17,11 @@ import numpy.typing as npt
 import streamlit as st
 
 from app import theme
+from app.panels import static
 from app.panels.event_timeline import resolve
 
-_STATIC = Path(__file__).resolve().parents[1] / "static"
-_SCRIPT = (_STATIC / "attention_matrix.js").read_text(encoding="utf-8")
-_STYLE = (_STATIC / "attention_matrix.css").read_text(encoding="utf-8")
+_SCRIPT = static.text("picture.js", "attention_matrix.js")
+_STYLE = static.text("picture.css", "attention_matrix.css")
 
 TOP = 40
 NOTHING = "looks at nothing"

@@ -16,7 +16,6 @@ import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,11 +24,11 @@ import streamlit as st
 
 from analysis.cohort.readers.volume import Affine, Floats, Triple, Volume
 from app import theme
+from app.panels import static
 
 MAX_VOXELS = 24_000_000
-_STATIC = Path(__file__).resolve().parents[1] / "static"
-_SCRIPT = (_STATIC / "ct_viewer.js").read_text(encoding="utf-8")
-_STYLE = (_STATIC / "ct_viewer.css").read_text(encoding="utf-8")
+_SCRIPT = static.text("ct_viewer.js")
+_STYLE = static.text("ct_viewer.css")
 _HELD = "_ct_viewer_held"
 _ALIGN = 8
 _AXES = ("superior-inferior", "anterior-posterior", "right-left")

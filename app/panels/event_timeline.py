@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,10 @@ from analysis.attribution.result import Attribution
 from app import theme
 from app.figures.shares import Direction, ago, part_title, short_title, value_text
 from app.figures.text import minus
+from app.panels import static
 
-_STATIC = Path(__file__).resolve().parents[1] / "static"
-_SCRIPT = (_STATIC / "event_timeline.js").read_text(encoding="utf-8")
-_STYLE = (_STATIC / "event_timeline.css").read_text(encoding="utf-8")
+_SCRIPT = static.text("picture.js", "event_timeline.js")
+_STYLE = static.text("picture.css", "event_timeline.css")
 
 BIRTH = "MEDS_BIRTH"
 # Lanes from the top; the plural where a lane holds many of a kind.

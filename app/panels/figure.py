@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-_STATIC = Path(__file__).resolve().parents[1] / "static"
-_SCRIPT = (_STATIC / "figure_download.js").read_text(encoding="utf-8")
-_STYLE = (_STATIC / "figure_download.css").read_text(encoding="utf-8")
+from app.panels import static
+
+_SCRIPT = static.text("figure_download.js")
+_STYLE = static.text("figure_download.css")
 _CONFIG = {
     "displaylogo": False,
     "modeBarButtons": [["toImage"]],

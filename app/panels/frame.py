@@ -6,22 +6,24 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import streamlit as st
 
+from analysis.attribution.case import AttributionError
 from analysis.cohort.schema import CohortError
 from app import theme
 from app.figures.text import markdown
+from app.panels import static
 from app.patients import PatientDesk
 from app.workspace import Workspace, WorkspaceError, warm_up
 from models.checkpoint import RunError
 
 VARIABLE = "FUSIONLENS_WORKSPACE"
 SLOW_TO_IMPORT = ("analysis.attribution.within", "analysis.attribution.volume", "app.report")
-_LOGO = Path(__file__).resolve().parents[1] / "static" / "logo.svg"
+_LOGO = static.FOLDER / "logo.svg"
 # Streamlit leaves a hand's breadth of nothing above and below a page.
 _LAYOUT = """
 [data-testid="stMainBlockContainer"] {
@@ -42,9 +44,27 @@ def begin() -> None:
 @contextmanager
 def around() -> Iterator[None]:
     """The frame of a page. What goes wrong inside is said in words, never as a traceback."""
+    with told():
+        yield
+    _footer()
+
+
+def fragment(draw: Callable[[], None]) -> None:
+    """Draw a part of a page that reruns alone, and then without the page's frame around it."""
+
+    def guarded() -> None:
+        with told():
+            draw()
+
+    st.fragment(guarded)()
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Failures inside become a sentence on the page; the terminal gets the details."""
     try:
         yield
-    except (WorkspaceError, CohortError, RunError) as error:
+    except (WorkspaceError, CohortError, RunError, AttributionError) as error:
         st.error(markdown(str(error)))
     except Exception:
         log.exception("a page failed")
@@ -52,8 +72,6 @@ def around() -> Iterator[None]:
             "This page could not be finished because of an error in the program. The terminal "
             "that runs the app has the details; the other pages go on working."
         )
-    finally:
-        _footer()
 
 
 def title(question: str, explanation: str) -> None:

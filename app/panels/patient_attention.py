@@ -13,9 +13,12 @@ from analysis.attribution.attention import METHODS, LabelledAttention, attention
 from analysis.attribution.case import Case
 from analysis.attribution.export import attention_csv, label_texts
 from analysis.attribution.target import Target
+from analysis.trust.card import card
+from analysis.trust.report import report_part
 from app.figures.text import markdown, number
-from app.panels import attention_matrix, ct_viewer
+from app.panels import attention_matrix, ct_viewer, trust_card
 from app.panels.patient_header import Shown
+from app.patients import PatientDesk
 from models.contracts import Kind
 
 METHOD_WORDS = {
@@ -25,20 +28,22 @@ METHOD_WORDS = {
     "gradient": "weighted by gradient (Chefer)",
     "rollout": "rollout, with the residual",
 }
+# What the trust report calls the forms of attention that it checks as reasons.
+TRUSTED = {"mean": "attention", "gradient": "attention_gradient"}
 TOP_CELLS = 12
 # Below this many times an even spread nothing was chosen.
 EVEN = 2.0
 
 
-def show(shown: Sequence[Shown], targets: Sequence[Target]) -> None:
+def show(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> None:
     """The maps of each run that has attention; for one that has none, why."""
     for number_, (item, target) in enumerate(zip(shown, targets, strict=True)):
         if len(shown) > 1:
             st.subheader(markdown(item.title), anchor=False)
-        _run(item, target, number_)
+        _run(desk, item, target, number_)
 
 
-def _run(item: Shown, target: Target, place: int) -> None:
+def _run(desk: PatientDesk, item: Shown, target: Target, place: int) -> None:
     case = item.case
     if not attention_maps(case, target):
         st.info(why_none(case))
@@ -73,6 +78,8 @@ def _run(item: Shown, target: Target, place: int) -> None:
                 "Direction", list(titles), format_func=titles.__getitem__, key=f"direction {name}"
             )
         chosen = next(m for m in maps if m.name == wanted)
+    part = report_part(desk.trust(case), chosen.key, TRUSTED.get(chosen.method, ""))
+    trust_card.show(card(part), key=f"attention {name} {place}")
     _linked(case, chosen, f"{name} {place} {case.subject_id}")
 
 
@@ -207,12 +214,11 @@ def nearest_region(labels: pd.DataFrame, mm: Sequence[float]) -> int:
 
 
 def short_place(text: str) -> str:
-    """'right upper, back (slice 12)' of a place with its millimetres; other labels as they are."""
-    return re.sub(r" \(x [^()]*?(?:, (slice \d+) of \d+)?\)$", _slice_only, text)
+    """'right upper, back (x 29, y -86, slice 12)' of a place; other labels as they are.
 
-
-def _slice_only(found: re.Match[str]) -> str:
-    return f" ({found[1]})" if found[1] else ""
+    The slice says what z says; without x and y places of one third could not be told apart.
+    """
+    return re.sub(r", z \S+ mm, (slice \d+) of \d+\)$", r", \1)", text)
 
 
 def _region(row: pd.Series, weight: float) -> ct_viewer.Region:

@@ -43,7 +43,8 @@ def show(
         return
     choice = _choose(desk, case, modality)
     maps = _maps(desk, readers, modality, choice)
-    overlays = [overlay(item.title, found) for item, found in maps]
+    names = distinct([(item.title, found.subject.run) for item, found in maps])
+    overlays = [overlay(name, found) for name, (_, found) in zip(names, maps, strict=True)]
     peak = next((m.peak_mm for _, m in maps if m.peak_mm is not None), None)
     viewer = ct_viewer.show(
         volume,
@@ -109,6 +110,12 @@ def _maps(
             except AttributionError as error:
                 st.warning(f"**{markdown(item.title)}** has no map. {markdown(str(error))}")
     return found
+
+
+def distinct(runs: Sequence[tuple[str, str]]) -> list[str]:
+    """Titles of (title, name), with the run's name where two runs share a title."""
+    titles = [title for title, _ in runs]
+    return [t if titles.count(t) == 1 else f"{t} [{name}]" for t, name in runs]
 
 
 def overlay(title: str, found: VolumeMap) -> ct_viewer.Overlay:

@@ -34,8 +34,7 @@ def pick(
     before, middle, after = st.columns([1, 14, 1], vertical_alignment="bottom")
     at = ids.index(st.session_state[box])
     if before.button(
-        "",
-        icon=":material/chevron_left:",
+        "‹",
         help="The patient before",
         disabled=at == 0,
         width="stretch",
@@ -43,8 +42,7 @@ def pick(
     ):
         st.session_state[box] = ids[at - 1]
     if after.button(
-        "",
-        icon=":material/chevron_right:",
+        "›",
         help="The next patient",
         disabled=at == len(ids) - 1,
         width="stretch",

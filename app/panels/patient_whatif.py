@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,11 +25,15 @@ from models.contracts import Kind
 
 @dataclass(frozen=True)
 class Asked:
-    """The reader's edits: modalities left out, and changes of the others."""
+    """The reader's edits: modalities left out, and changes of the others.
+
+    listed: {modality: names of the parts in the list that was edited}.
+    """
 
     without: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
-    words: tuple[str, ...] = field(default=())
+    words: tuple[str, ...] = ()
+    listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def show(desk: PatientDesk, task: Task, shown: Sequence[Shown], index_event: str) -> None:
@@ -104,12 +108,17 @@ def row(item: Shown, after: object) -> dict[str, str]:
 
 
 def _after(desk: PatientDesk, item: Shown, asked: Asked) -> object:
-    known = item.case.run.config.modalities
-    case = what_if(
-        item.case,
-        without=[n for n in asked.without if n in known and n in item.case.present],
-        changes=[c for c in asked.changes if c.modality in known],
-    )
+    present = item.case.present
+    changes = [c for c in asked.changes if c.modality in present]
+    for change in changes:
+        # Edits go by position: another run must read the very same parts.
+        if asked.listed[change.modality] != part_names(item, change.modality):
+            raise AttributionError(
+                f"it reads other parts of '{change.modality}' than the list shows, so the edits "
+                "do not fit it; choose it as the only strategy."
+            )
+    without = [name for name in asked.without if name in present]
+    case = what_if(item.case, without=without, changes=changes)
     return desk.outlook(case, getattr(item.outlook, "horizon_days", None))
 
 
@@ -125,20 +134,26 @@ def _controls(shown: Sequence[Shown]) -> Asked:
         key=f"what if without {case.subject_id}",
     )
     changes, words = [], [f"without {titles[n]}" for n in without]
-    drawn: set[str] = set()
+    drawn: dict[str, tuple[str, ...]] = {}
     for item in shown:
         for name in item.case.present:
             kind = item.case.kind(name)
             # Two runs that read one record share its list.
             if name in without or name in drawn:
                 continue
-            drawn.add(name)
+            drawn[name] = part_names(item, name) if kind in (Kind.EVENTS, Kind.TABLE) else ()
             if kind in (Kind.EVENTS, Kind.TABLE):
                 change, said = _edit(item, name, titles[name])
                 if change is not None:
                     changes.append(change)
                     words += said
-    return Asked(tuple(without), tuple(changes), tuple(words))
+    return Asked(tuple(without), tuple(changes), tuple(words), drawn)
+
+
+def part_names(item: Shown, modality: str) -> tuple[str, ...]:
+    """What stands at each position of a record or table."""
+    parts = part_table(item.case, modality)
+    return tuple(str(name) for name in parts["code" if "code" in parts else "name"])
 
 
 def _edit(item: Shown, name: str, title: str) -> tuple[Change | None, list[str]]:

@@ -2,9 +2,6 @@
 // Streamlit calls the default function whenever it has data and keeps the elements; what the
 // reader set (order, number of rows, zoom) is kept here by the component's key.
 
-const settings = new Map();
-const INK = "#1B2733";
-const MUTED = "#5F6B77";
 const MARK = "#D98200";
 const NULL_ENDS = ["#FFFFFF", "#4A525A"];
 const NULL_GAP = 10, NULL_WIDTH = 26;
@@ -12,34 +9,9 @@ const CELL = 17; // height of a row whose label can be read
 const MOST = 620; // height of all cells when there are too many for labels
 const RIGHT = 12, BELOW = 30;
 
-export default function ({ parentElement, data, setStateValue }) {
-  const root = parentElement.querySelector(".matrix");
-  if (!root.view) root.view = new Matrix(root);
-  root.view.send = (value) => setStateValue("picked", value);
-  root.view.give(data);
-  return () => root.view.end();
-}
+export default (component) => mount(Matrix, ".matrix", component);
 
-class Matrix {
-  constructor(root) {
-    this.root = root;
-    this.hover = null;
-    this.drag = null;
-    this.build();
-    this.watch = new ResizeObserver(() => {
-      const width = Math.round(root.clientWidth);
-      if (width && width !== this.width) this.arrange();
-    });
-    this.watch.observe(root);
-    root.where = (axis, row, column) => this.where(axis, row, column);
-  }
-
-  end() {
-    this.watch.disconnect();
-    this.root.view = undefined;
-    this.root.replaceChildren();
-  }
-
+class Matrix extends Picture {
   build() {
     const { root } = this;
     const bar = add(root, "div", "bar");
@@ -72,24 +44,16 @@ class Matrix {
     this.back.title = "Show the whole picture again (or double-click it)";
     this.back.onclick = () => this.whole();
     this.counts = add(bar, "span", "counts");
-    this.plot = add(root, "div", "plot");
-    this.plot.tabIndex = 0;
-    this.plot.setAttribute("role", "application");
-    this.canvas = add(this.plot, "canvas");
-    this.tip = add(this.plot, "div", "tip");
-    this.tip.hidden = true;
-    this.legend = add(root, "div", "legend");
-    this.spoken = add(root, "div", "spoken");
-    this.spoken.setAttribute("aria-live", "polite");
-    const { plot } = this;
-    plot.onpointermove = (e) => this.move(e);
-    plot.onpointerleave = () => { if (!this.drag) this.point(null); };
-    plot.onpointerdown = (e) => this.press(e);
-    plot.onpointerup = (e) => this.release(e);
-    plot.onpointercancel = () => { this.drag = null; this.draw(); };
-    plot.ondblclick = () => this.whole();
-    plot.onkeydown = (e) => this.type(e);
-    plot.onblur = () => this.point(null);
+    this.stage();
+  }
+
+  fit() {
+    const width = Math.round(this.root.clientWidth);
+    if (width && width !== this.width) this.arrange();
+  }
+
+  everything() {
+    this.whole();
   }
 
   // ------------------------------------------------------------ data and settings
@@ -278,11 +242,6 @@ class Matrix {
 
   // ------------------------------------------------------------ what the reader does
 
-  at(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
   // What lies at a point: positions among the shown rows and columns, null where there is none.
   hit(x, y) {
     const row = Math.floor((y - this.above) / this.cellHeight);
@@ -432,20 +391,8 @@ class Matrix {
     pen.font = `${weight} 12px ${this.family}`;
   }
 
-  draw() {
-    if (this.waiting) return;
-    this.waiting = requestAnimationFrame(() => {
-      this.waiting = 0;
-      if (this.content) this.paint();
-    });
-  }
-
   paint() {
-    const ratio = window.devicePixelRatio || 1;
-    const pen = this.canvas.getContext("2d");
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, this.width, this.height);
-    pen.textBaseline = "middle";
+    const pen = this.pen();
     pen.imageSmoothingEnabled = false;
     pen.drawImage(this.image, this.left, this.above, this.cellsWidth, this.cellsHeight);
     if (this.cellWidth > 8 && this.cellHeight > 8) this.paintGrid(pen);
@@ -569,14 +516,6 @@ class Matrix {
 }
 
 // ---------------------------------------------------------------- helpers
-
-function add(home, tag, name = "", text = "") {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  if (text) element.textContent = text;
-  home.append(element);
-  return element;
-}
 
 // A length, and JSON of that length; returns it and where it ends.
 function read(bytes, at) {

@@ -2,7 +2,6 @@
 // Streamlit calls the default function whenever its data change and keeps the elements; what the
 // reader set (axis, zoom, hidden kinds) is kept here by the component's key.
 
-const settings = new Map();
 const MONTH = 365.25 / 12;
 const YEAR = 365.25;
 const NICE = [
@@ -13,37 +12,13 @@ const STEPS = [
   1 / 24, 1 / 4, 1, 2, 7, 14, MONTH, 3 * MONTH, 6 * MONTH, YEAR, 2 * YEAR, 5 * YEAR, 10 * YEAR,
   20 * YEAR,
 ];
-const INK = "#1B2733";
-const MUTED = "#5F6B77";
 const GRID = "#E6EAEE";
 const LEFT = 150, FACTS = 92, RIGHT = 92, TOP = 24, FOOT = 44;
 const REACH = 66; // how far from its lane's middle an event may be moved to be seen
 
-export default function ({ parentElement, data, setStateValue }) {
-  const root = parentElement.querySelector(".timeline");
-  if (!root.view) root.view = new Timeline(root);
-  root.view.send = (value) => setStateValue("picked", value);
-  root.view.give(data);
-  return () => root.view.end();
-}
+export default (component) => mount(Timeline, ".timeline", component);
 
-class Timeline {
-  constructor(root) {
-    this.root = root;
-    this.hover = null;
-    this.drag = null;
-    this.build();
-    this.watch = new ResizeObserver(() => this.fit());
-    this.watch.observe(root);
-    root.where = (i) => this.where(i);
-  }
-
-  end() {
-    this.watch.disconnect();
-    this.root.view = undefined;
-    this.root.replaceChildren();
-  }
-
+class Timeline extends Picture {
   build() {
     const { root } = this;
     const bar = add(root, "div", "bar");
@@ -64,24 +39,11 @@ class Timeline {
     this.kinds = add(bar, "div", "group kinds");
     this.kinds.setAttribute("role", "group");
     this.kinds.setAttribute("aria-label", "Kinds of code shown");
-    this.plot = add(root, "div", "plot");
-    this.plot.tabIndex = 0;
-    this.plot.setAttribute("role", "application");
-    this.canvas = add(this.plot, "canvas");
-    this.tip = add(this.plot, "div", "tip");
-    this.tip.hidden = true;
-    this.legend = add(root, "div", "legend");
-    this.spoken = add(root, "div", "spoken");
-    this.spoken.setAttribute("aria-live", "polite");
-    const { plot } = this;
-    plot.onpointermove = (e) => this.move(e);
-    plot.onpointerleave = () => { if (!this.drag) this.point(null); };
-    plot.onpointerdown = (e) => this.press(e);
-    plot.onpointerup = (e) => this.release(e);
-    plot.onpointercancel = () => { this.drag = null; this.draw(); };
-    plot.ondblclick = () => this.zoom([0, 1]);
-    plot.onkeydown = (e) => this.type(e);
-    plot.onblur = () => this.point(null);
+    this.stage();
+  }
+
+  everything() {
+    this.zoom([0, 1]);
   }
 
   // ------------------------------------------------------------ data and settings
@@ -267,11 +229,6 @@ class Timeline {
 
   // ------------------------------------------------------------ what the reader does
 
-  at(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
-  }
-
   nearest(x, y) {
     let best = null, least = Infinity;
     for (const spot of this.spots.values()) {
@@ -382,21 +339,9 @@ class Timeline {
 
   // ------------------------------------------------------------ drawing
 
-  draw() {
-    if (this.waiting) return;
-    this.waiting = requestAnimationFrame(() => {
-      this.waiting = 0;
-      if (this.content) this.paint();
-    });
-  }
-
   paint() {
-    const ratio = window.devicePixelRatio || 1;
-    const pen = this.canvas.getContext("2d");
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, this.width, this.height);
+    const pen = this.pen();
     this.family = getComputedStyle(this.root).fontFamily;
-    pen.textBaseline = "middle";
     this.paintLanes(pen);
     this.paintAxis(pen);
     this.paintEvents(pen);
@@ -567,14 +512,6 @@ class Timeline {
 }
 
 // ---------------------------------------------------------------- helpers
-
-function add(home, tag, name = "", text = "") {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  if (text) element.textContent = text;
-  home.append(element);
-  return element;
-}
 
 function line(pen, x0, y0, x1, y1) {
   pen.beginPath();

@@ -197,7 +197,7 @@ def _section(
     )
     chosen = chosen or next(iter(sections))
     address.keep("section", chosen)
-    st.fragment(sections[chosen][1])()
+    frame.fragment(sections[chosen][1])
 
 
 def _sections(
@@ -217,7 +217,7 @@ def _sections(
     for name, (title, kind) in kinds.items():
         draw = patient_ct.show if kind is Kind.VOLUME else patient_parts.show
         found[name] = (title, partial(draw, desk, shown, targets, name))
-    found["attention"] = ("Attention", partial(patient_attention.show, shown, targets))
+    found["attention"] = ("Attention", partial(patient_attention.show, desk, shown, targets))
     found["what-if"] = ("What if", partial(patient_whatif.show, desk, task, shown, index_event))
     found["similar"] = ("Similar patients", partial(patient_similar.show, desk, shown))
     found["export"] = (

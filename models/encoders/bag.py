@@ -7,7 +7,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.contracts import Encoded, Instances, Kind, ModalityInput
-from models.encoders.base import ENCODERS, EncoderConfig, ModalityEncoder
+from models.encoders.base import (
+    ENCODERS,
+    EncoderConfig,
+    ModalityEncoder,
+    SummaryOfTokens,
+)
 from models.pooling import GatedAttentionPool
 
 
@@ -21,7 +26,7 @@ class GatedAttentionMILConfig(EncoderConfig):
 
 
 @ENCODERS.register("gated_attention_mil")
-class GatedAttentionMIL(ModalityEncoder):
+class GatedAttentionMIL(ModalityEncoder, SummaryOfTokens):
     """Gated-attention MIL (Ilse, Tomczak & Welling 2018, eqs 8-9; HAF eqs 1-2).
 
     tokens (B, N, token_width): projected instances. pooled (B, token_width): their
@@ -29,7 +34,6 @@ class GatedAttentionMIL(ModalityEncoder):
     """
 
     kind = Kind.BAG
-    summary_of_tokens = True
     Config = GatedAttentionMILConfig
     mean: Tensor
     scale: Tensor

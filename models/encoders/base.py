@@ -26,15 +26,13 @@ class ModalityEncoder(nn.Module, ABC):
 
     A subclass sets `kind` and `Config`, and in its constructor `token_width` and
     `pooled_width`. `fit` may take statistics (means, scales) from the training patients;
-    `pooled_is_fixed` says that the summary depends on nothing else, however long one trains;
-    `summary_of_tokens` that it is made of the tokens alone (`summarise`). `map_layers` names the
-    layers of a volume encoder at which a class activation map makes sense, shallow to deep:
-    {module path: title}.
+    `pooled_is_fixed` says that the summary depends on nothing else, however long one trains.
+    `map_layers` names the layers of a volume encoder at which a class activation map makes sense,
+    shallow to deep: {module path: title}. See also `SummaryOfTokens`.
     """
 
     kind: ClassVar[Kind]
     pooled_is_fixed: ClassVar[bool] = False
-    summary_of_tokens: ClassVar[bool] = False
     map_layers: ClassVar[Mapping[str, str]] = {}
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
     token_width: int
@@ -51,14 +49,6 @@ class ModalityEncoder(nn.Module, ABC):
     def fit(self, inputs: ModalityInput) -> None:
         """Take statistics from the training patients; nothing by default."""
 
-    def summarise(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, P) summary of the tokens (B, N, T) where `mask` (B, N), as `forward` makes it.
-
-        Only for encoders whose summary is made of their tokens alone (`summary_of_tokens`): it
-        lets an explanation leave tokens out without encoding again.
-        """
-        raise NotImplementedError(f"{type(self).__name__}: the summary needs the input itself.")
-
     def __call__(self, inputs: ModalityInput) -> Encoded:
         """Encode one modality of a batch; refuses a modality of another kind."""
         if inputs.kind is not self.kind:
@@ -67,6 +57,17 @@ class ModalityEncoder(nn.Module, ABC):
                 f"not '{inputs.kind}'."
             )
         return cast(Encoded, super().__call__(inputs))
+
+
+class SummaryOfTokens(ABC):
+    """Added to an encoder whose summary is made of its tokens alone.
+
+    An explanation can then leave tokens out without encoding again.
+    """
+
+    @abstractmethod
+    def summarise(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, P) summary of the tokens (B, N, T) where `mask` (B, N), as `forward` makes it."""
 
 
 ENCODERS: Registry[ModalityEncoder] = Registry("encoder")

@@ -12,7 +12,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.contracts import Encoded, Kind, ModalityInput, VoxelGrid
-from models.encoders.base import ENCODERS, EncoderConfig, ModalityEncoder
+from models.encoders.base import (
+    ENCODERS,
+    EncoderConfig,
+    ModalityEncoder,
+    SummaryOfTokens,
+)
 
 RADIOLOGY_TARGETS = ("embolus_present", "clot_burden", "rv_lv_ratio", "calcium_present", "calcium")
 LESIONS = ("embolus", "calcium")
@@ -45,7 +50,7 @@ class CTResNetConfig(EncoderConfig):
 
 
 @ENCODERS.register("ct_resnet")
-class CTResNet(ModalityEncoder):
+class CTResNet(ModalityEncoder, SummaryOfTokens):
     """ResNet-10 (MONAI) whose stages meet in one token grid.
 
     tokens (B, 216, token_width), pooled (B, 2 token_width): mean and maximum over tokens, since
@@ -55,7 +60,6 @@ class CTResNet(ModalityEncoder):
     """
 
     kind = Kind.VOLUME
-    summary_of_tokens = True
     map_layers: ClassVar[Mapping[str, str]] = {
         "backbone.layer1": "stage 1",
         "backbone.layer2": "stage 2",

@@ -315,3 +315,13 @@ def test_what_cannot_be_is_one_sentence(pe, runs, wrong):
     with pytest.raises(AttributionError, match=message) as error:
         what_if(case, **asked)
     assert "\n" not in str(error.value)
+
+
+def test_an_edited_record_is_not_explained_by_the_names_on_file(pe, runs) -> None:
+    case = open_case(runs("late-onehot"), pe, BOTH)
+    edited = what_if(case, changes=[Change("ehr", remove=(0,))])
+    with pytest.raises(AttributionError, match="'ehr' was edited"):
+        part_table(edited, "ehr")
+    again = what_if(edited, without=["ct"])
+    assert again.changed == {"ehr"}
+    assert case.changed == frozenset()

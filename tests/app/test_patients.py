@@ -12,19 +12,24 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.attribution.case import AttributionError
+from analysis.attribution.regions import token_regions
 from analysis.attribution.target import LogRisk, Survival
 from analysis.cohort.cohort import Cohort
+from analysis.cohort.readers.volume import Volume
 from analysis.cohort.write import write_outcomes
 from analysis.outlook import SurvivalOutlook, percentile
 from analysis.predict import predict, predict_stored
+from analysis.whatif import Change
 from app import patients as module
 from app.panels import frame
-from app.panels.patient_attention import nearest_region, region_weights
+from app.panels.patient_attention import nearest_region, region_weights, short_place
+from app.panels.patient_ct import distinct
+from app.panels.patient_header import Shown
 from app.panels.patient_picker import label
-from app.panels.patient_whatif import change_of
+from app.panels.patient_whatif import Asked, _after, change_of, part_names
 from app.patients import PatientDesk, modalities_of, titles_of
 from app.workspace import Task, Workspace
-from models.contracts import Kind
+from models.contracts import Kind, VoxelGrid
 from tests.app.toy import BROKEN_RUN, rename_run, train
 
 NOBODY_KNOWS = [5, 200, 300]  # patients whose outcome is taken away below
@@ -166,7 +171,7 @@ def test_without_the_training_cohort_nobody_has_a_percentile(folder, tmp_path):
     desk = PatientDesk(Workspace(copy))
     task = next(t for t in desk.workspace.tasks() if t.cohort == "pe")
     run = desk.workspace.run("pe-late")
-    assert desk.standing(run) is None
+    assert desk.training_risks(run) is None
     listing = desk.listing(task, run)
     assert listing["risk"].notna().sum() > 400
     assert listing["percentile"].isna().all()
@@ -180,13 +185,11 @@ def test_without_the_training_cohort_nobody_has_a_percentile(folder, tmp_path):
 # ---------------------------------------------------------------- one patient
 
 
-def test_standing_is_of_the_training_patients(desk, task):
+def test_standing_is_among_the_training_patients(desk, task):
     run = desk.workspace.run("pe-late")
-    standing = desk.standing(run)
     cohort = desk.workspace.cohort("pe")
     expected = predict_stored(run, cohort, "train", desk.store).risk
-    np.testing.assert_array_equal(standing.risks, expected)
-    assert standing.cohort == cohort.spec.title
+    np.testing.assert_array_equal(desk.training_risks(run), expected)
     case = desk.case(task, run, 250)
     shown = desk.outlook(case)
     assert shown.n_training == len(expected)
@@ -364,6 +367,34 @@ def test_the_nearest_region_is_by_millimetres():
     assert nearest_region(labels, (6, 0, 0)) == 1
     assert nearest_region(labels, (4, 0, 0)) == 0
     assert nearest_region(labels, (10, 40, 80)) == 2
+
+
+def test_short_places_stay_apart():
+    layout = VoxelGrid((6, 6, 6), (44.0, 57.6, 57.6))
+    affine = np.diag([3.6, 3.6, 5.5, 1.0])
+    volume = Volume(np.zeros((48, 96, 96), np.float32), affine, (5.5, 3.6, 3.6))
+    names = token_regions(layout, volume)["name"]
+    short = [short_place(name) for name in names]
+    assert len(set(short)) == 216
+    assert all(" z " not in name and "slice" in name for name in short)
+    assert short_place("Heart rate (2123-11-02)") == "Heart rate (2123-11-02)"
+
+
+def test_maps_of_runs_with_one_title_keep_apart():
+    runs = [("Late fusion", "a"), ("Late fusion", "b"), ("CT only", "c")]
+    assert distinct(runs) == ["Late fusion [a]", "Late fusion [b]", "CT only"]
+
+
+def test_edits_by_position_fit_no_other_list(desk, task):
+    run = desk.workspace.run("pe-late")
+    case = desk.case(task, run, 250)
+    item = Shown(case, desk.outlook(case))
+    name = next(n for n in case.present if case.kind(n) is Kind.EVENTS)
+    change = Change(name, remove=(0,))
+    own = {name: part_names(item, name)}
+    assert _after(desk, item, Asked((), (change,), ("x",), own)) is not None
+    with pytest.raises(AttributionError, match="reads other parts of"):
+        _after(desk, item, Asked((), (change,), ("x",), {name: ("other",)}))
 
 
 # ---------------------------------------------------------------- the address

@@ -46,6 +46,17 @@ def test_one_organ_or_cable_does_not_move_the_midline() -> None:
     assert region_name(volume.to_mm([(12, 20, 30)])[0], volume).startswith("midline middle, centre")
 
 
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [-1, 1])
+def test_a_point_outside_the_scan_is_said_to_be_outside(axis: int, end: int) -> None:
+    volume = scan()
+    at = (np.asarray(volume.array.shape) - 1) / 2
+    at[axis] += end * (volume.array.shape[axis] / 2 + 0.1)
+    assert region_name(volume.to_mm([at])[0], volume).startswith("outside the scan (x ")
+    at[axis] -= end * 0.2
+    assert "slice" in region_name(volume.to_mm([at])[0], volume)
+
+
 def test_a_point_outside_the_scan_has_no_slice() -> None:
     assert "slice" not in region_name((0.0, 0.0, 0.0), scan())
 
