@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -27,7 +27,8 @@ def pick(
     if not ids:
         st.info("This cohort has no patients.")
         return None
-    words = {i: label(int(i), listing.loc[int(i)]) for i in ids}
+    # A row at a time by .loc would cost more than the rest of the page.
+    words = {str(i): label(int(i), row) for i, row in listing.to_dict("index").items()}
     # Patients have their number within a cohort, so another cohort has a control of its own.
     box = f"patient box {key}"
     address.start("patient", box, ids, ids[0], "patient")
@@ -66,7 +67,7 @@ def pick(
     return int(chosen)
 
 
-def label(subject: int, row: pd.Series) -> str:
+def label(subject: int, row: Mapping[str, Any]) -> str:
     """'11101, internal test, site A, M 37 years: higher risk than 45% of training patients'."""
     age = "" if pd.isna(row["age_years"]) else f"{row['age_years']:.0f} years"
     sex = "" if pd.isna(row["sex"]) else str(row["sex"])
@@ -91,7 +92,7 @@ def _table(listing: pd.DataFrame, titles: Mapping[str, str], event_title: str) -
     frame["Site"] = listing["site"].fillna(MISSING)
     frame["Age (years)"] = listing["age_years"].round()
     frame["Sex"] = listing["sex"].fillna(MISSING)
-    frame["Has"] = [_has(row, titles) for _, row in listing.iterrows()]
+    frame["Has"] = [_has(row, titles) for row in listing.to_dict("records")]
     frame["Risk percentile"] = listing["percentile"].round(1)
     if compared > 1:
         frame["Disagreement"] = listing["disagreement"].round(1)
@@ -126,6 +127,6 @@ def _table(listing: pd.DataFrame, titles: Mapping[str, str], event_title: str) -
     return now if newly else None
 
 
-def _has(row: pd.Series, titles: Mapping[str, str]) -> str:
-    there = [title for name, title in titles.items() if bool(row.get(f"has {name}", np.False_))]
+def _has(row: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    there = [title for name, title in titles.items() if row.get(f"has {name}")]
     return ", ".join(there) or "nothing"
