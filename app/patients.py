@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,10 @@ from analysis.explain import find_trust
 from analysis.outlook import Observed, Outlook, class_names, observed, outlook
 from analysis.predict import Predictions, predict_stored, read_stored
 from analysis.similar import similar_patients
+from analysis.store import result_key
+from analysis.survival.baseline import BaselineHazard
 from app.workspace import Task, Workspace
-from models.checkpoint import Run, RunConfig
+from models.checkpoint import BASELINE_FILE, Run, RunConfig
 from models.contracts import Kind
 
 KEPT_CASES = 48
@@ -43,10 +46,17 @@ class PatientDesk:
         self.store = workspace.store
         self._listed: dict[tuple[str, str], tuple[pd.Series, pd.Series]] = {}
         self._trust: dict[tuple[str, str], tuple[int, Mapping[str, Any] | None]] = {}
+        self._training: dict[tuple[str, str], np.ndarray] = {}
+        self._baselines: dict[tuple[str, int], BaselineHazard] = {}
         self._cases: OrderedDict[tuple[str, str, int], Case] = OrderedDict()
+        self._ledgers: WeakKeyDictionary[Case, dict[str, ModalityLedger]] = WeakKeyDictionary()
         self._lock = threading.RLock()
 
     # ------------------------------------------------------------ who there is
+
+    def has_predictions(self, task: Task, run: Run) -> bool:
+        """Whether `listing` would answer at once."""
+        return _key(run.hash, self.workspace.cohort(task.cohort)) in self._listed
 
     def listing(self, task: Task, run: Run) -> pd.DataFrame:
         """Every patient of the task's cohort, test patients first.
@@ -62,10 +72,11 @@ class PatientDesk:
         there = cohort.availability()
         for name in cohort.spec.modalities:
             frame[f"has {name}"] = there[name]
-        with self.workspace.work:
-            for split in _splits_of(cohort):
-                predict_stored(run, cohort, split, self.store, everyone=True)
-        self.training_risks(run)
+        if not self.has_predictions(task, run):
+            with self.workspace.work:
+                for split in _splits_of(cohort):
+                    predict_stored(run, cohort, split, self.store, everyone=True)
+            self.training_risks(run)
         every = {}
         for entry in self.workspace.runs(task):
             assert entry.config is not None
@@ -92,7 +103,7 @@ class PatientDesk:
             name = self.workspace.run_hash(folder)
         except ValueError:  # a RunError: the Overview says what is wrong with the run
             return None
-        key = (name, f"{cohort.folder}:{cohort.fingerprint}")
+        key = _key(name, cohort)
         with self._lock:
             if key in self._listed:
                 return self._listed[key]
@@ -126,7 +137,7 @@ class PatientDesk:
     def case(self, task: Task, run: Run, subject_id: int) -> Case:
         """The patient as the run sees them; kept, since every panel starts from it."""
         cohort = self.workspace.cohort(task.cohort)
-        key = (run.hash, f"{cohort.folder}:{cohort.fingerprint}", int(subject_id))
+        key = (*_key(run.hash, cohort), int(subject_id))
         with self._lock:
             if key not in self._cases:
                 self._cases[key] = open_case(run, cohort, subject_id)
@@ -140,13 +151,16 @@ class PatientDesk:
         cohort = self.workspace.training_cohort(run.config)
         if cohort is None or not len(cohort.subject_ids("train", run.config.task.name)):
             return None
-        return _first(predict_stored(run, cohort, "train", self.store))
+        key = _key(run.hash, cohort)
+        if key not in self._training:
+            self._training[key] = _first(predict_stored(run, cohort, "train", self.store))
+        return self._training[key]
 
     def outlook(self, case: Case, horizon_days: float | None = None) -> Outlook:
         """What the run predicts, beside its training patients."""
         if case.run.config.task.kind != "survival":
             return outlook(case, None, None)
-        baseline = read_baseline(case.run.folder)
+        baseline = self._baseline(case.run)
         return outlook(case, baseline, self.training_risks(case.run), horizon_days)
 
     def observed(self, case: Case) -> Observed | None:
@@ -156,17 +170,29 @@ class PatientDesk:
     def target(self, run: Run, name: str, days: Sequence[float] = ()) -> Target:
         """'log_risk', 'survival' at `days`, or the name of a class."""
         if name == "survival":
-            return Survival(read_baseline(run.folder), tuple(float(d) for d in days))
+            return Survival(self._baseline(run), tuple(float(d) for d in days))
         if run.config.task.kind == "survival":
             return LogRisk()
         classes = class_names(run.config.task.classes, run.config.task.outputs)
         return ClassLogit(classes.index(name), name)
 
+    def _baseline(self, run: Run) -> BaselineHazard:
+        # Not part of the run's hash, so a replaced file is told by its time.
+        path = run.folder / BASELINE_FILE
+        key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0)
+        if key not in self._baselines:
+            self._baselines[key] = read_baseline(run.folder)
+        return self._baselines[key]
+
     # ------------------------------------------------------------ why
 
     def ledger(self, case: Case, target: Target) -> ModalityLedger:
-        """Exact shares of the modalities; milliseconds, so not stored."""
-        return modality_ledger(case, target)
+        """Exact shares of the modalities; milliseconds, so kept with the case and not stored."""
+        made = self._ledgers.setdefault(case, {})
+        key = result_key(target.parameters)
+        if key not in made:
+            made[key] = modality_ledger(case, target)
+        return made[key]
 
     def has_attribution(
         self,
@@ -248,6 +274,10 @@ def modalities_of(case: Case, *kinds: Kind) -> list[str]:
 def titles_of(run: Run) -> Mapping[str, str]:
     """{modality: title}."""
     return {name: entry.title for name, entry in run.config.modalities.items()}
+
+
+def _key(run_hash: str, cohort: Cohort) -> tuple[str, str]:
+    return run_hash, f"{cohort.folder}:{cohort.fingerprint}"
 
 
 def _splits_of(cohort: Cohort) -> list[str]:

@@ -17,13 +17,18 @@ _CONFIG = {
 }
 
 
-def show(figure: go.Figure, data: pd.DataFrame, name: str, *, alt: str) -> None:
+def show(
+    figure: go.Figure, data: pd.DataFrame, name: str, *, alt: str, file: str | None = None
+) -> None:
     """Draw a figure and offer it as PNG, SVG and its data as CSV.
 
-    name: of the files, and unique on the page. alt: what it shows, for those who cannot see it.
+    name: unique on the page; a figure of the same name is changed in its place, which takes the
+    browser half as long as a new one. alt: what it shows, for those who cannot see it. file: name
+    of the files (default: name).
     """
-    key = name.replace(" ", "-").replace("/", "-")
-    options = {**_CONFIG["toImageButtonOptions"], "filename": key}  # type: ignore[dict-item]
+    key = _plain(name)
+    file = _plain(file or name)
+    options = {**_CONFIG["toImageButtonOptions"], "filename": file}  # type: ignore[dict-item]
     with st.container(key=f"figure-{key}", gap="xsmall"):
         st.plotly_chart(
             figure,
@@ -34,22 +39,28 @@ def show(figure: go.Figure, data: pd.DataFrame, name: str, *, alt: str) -> None:
         )
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             _buttons()(key=f"image-{key}", data={"chart": f"chart-{key}"}, width="content")
-            csv(data, name)
+            csv(data, name, file=file)
 
 
-def csv(data: pd.DataFrame, name: str, label: str = "Data (CSV)") -> None:
-    """A download of a table in full precision."""
-    key = name.replace(" ", "-").replace("/", "-")
+def csv(
+    data: pd.DataFrame, name: str, label: str = "Data (CSV)", *, file: str | None = None
+) -> None:
+    """A download of a table in full precision. name: unique on the page. file: as in `show`."""
+    key = _plain(name)
     st.download_button(
         label,
         data.to_csv(index=False).encode(),
-        file_name=f"{key}.csv",
+        file_name=f"{_plain(file or name)}.csv",
         mime="text/csv",
         key=f"csv-{key}",
         on_click="ignore",
         type="tertiary",
         icon=":material/download:",
     )
+
+
+def _plain(name: str) -> str:
+    return name.replace(" ", "-").replace("/", "-")
 
 
 def _buttons():

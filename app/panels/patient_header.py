@@ -119,9 +119,12 @@ def _curves(
     )
     name = "outlook " + " ".join(s.case.run.config.name for s in shown)
     figure.show(
-        drawn, curves_frame(shown), f"{name} {shown[0].case.subject_id}",
+        drawn,
+        curves_frame(shown),
+        name,
         alt="Predicted survival of the patient beside the training patients' predictions",
-    )  # fmt: skip
+        file=f"{name} {shown[0].case.subject_id}",
+    )
 
 
 def _outlook(item: Shown) -> SurvivalOutlook:

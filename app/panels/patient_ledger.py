@@ -25,8 +25,9 @@ def show(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -
     figure.show(
         drawn(desk, shown, targets),
         frame(found, shown),
-        f"{name} {shown[0].case.subject_id}",
+        name,
         alt="Shares of the modalities in the prediction",
+        file=f"{name} {shown[0].case.subject_id}",
     )
     st.caption(
         "Exact Shapley shares over all combinations of the patient's modalities; a modality that "

@@ -112,9 +112,11 @@ def _runs(workspace: Workspace, task: Task) -> list[Run]:
 def _listing(
     workspace: Workspace, desk: PatientDesk, task: Task, runs: Sequence[Run]
 ) -> pd.DataFrame:
-    good, broken = progress.predictions(workspace, task, runs, workspace.splits(task))
+    missing = [run for run in runs if not desk.has_predictions(task, run)]
+    _, broken = progress.predictions(workspace, task, missing, workspace.splits(task))
     choose.broken(broken)
-    return desk.listing(task, (good or list(runs))[0])
+    there = [run for run in runs if run.config.name not in broken]
+    return desk.listing(task, (there or list(runs))[0])
 
 
 def _shown(desk: PatientDesk, task: Task, runs: Sequence[Run], subject: int) -> list[Shown]:
@@ -187,6 +189,11 @@ def _section(
     key = f"section {' '.join(sections)}"
     address.start("section", key, list(sections), next(iter(sections)), "section")
     st.header("What in each modality?", anchor=False)
+    # Choosing another section reruns this part alone: header and ledger stay as they are.
+    frame.fragment(partial(_chosen, sections, key))
+
+
+def _chosen(sections: Mapping[str, tuple[str, Callable[[], None]]], key: str) -> None:
     chosen = st.segmented_control(
         "Look at",
         list(sections),
@@ -197,7 +204,7 @@ def _section(
     )
     chosen = chosen or next(iter(sections))
     address.keep("section", chosen)
-    frame.fragment(sections[chosen][1])
+    sections[chosen][1]()
 
 
 def _sections(
