@@ -26,7 +26,17 @@ from torch import Tensor
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.dataset import CohortDataset, EventReading, Reading, collate
 from analysis.cohort.schema import CohortError
-from models.contracts import Columns, Encoded, EventPositions, Instances, Layout, VoxelGrid
+from models.contracts import (
+    Columns,
+    Encoded,
+    EventPositions,
+    Instances,
+    Layout,
+    LeadTimeGrid,
+    TextTokens,
+    ViewGrid,
+    VoxelGrid,
+)
 from models.encoders.base import ModalityEncoder
 from models.pretraining import trim
 
@@ -35,9 +45,12 @@ Progress = Callable[[int, int], None]
 """(patients done, patients in all)."""
 
 
+_STORED = VoxelGrid | EventPositions | Instances | Columns | LeadTimeGrid | ViewGrid | TextTokens
+
+
 def layout_to_json(layout: Layout) -> str:
     """A layout of frozen features as text."""
-    if isinstance(layout, VoxelGrid | EventPositions | Instances | Columns):
+    if isinstance(layout, _STORED):
         return json.dumps(asdict(layout))
     raise TypeError(f"{type(layout).__name__} belongs to trainable encoders and is not stored")
 
@@ -50,7 +63,12 @@ def layout_from_json(text: str) -> Layout:
         return VoxelGrid(tuple(content["shape"]), tuple(content["spacing_mm"]))
     if kind == "columns":
         return Columns(tuple(content["names"]))
-    return EventPositions() if kind == "event_positions" else Instances()
+    if kind == "lead_time_grid":
+        return LeadTimeGrid(**{**content, "leads": tuple(content["leads"])})
+    if kind == "view_grid":
+        return ViewGrid(tuple(content["views"]), tuple(content["shape"]), content["frames"])
+    whole = {"event_positions": EventPositions, "text_tokens": TextTokens, "instances": Instances}
+    return whole[kind]()
 
 
 def feature_path(cohort_folder: Path, modality: str, encoder_hash: str) -> Path:

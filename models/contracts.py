@@ -45,6 +45,14 @@ class ModalityInput:
                 time, `mask` (B, N) bool; oldest event first
         bag     `features` (B, N, F) float32, `mask` (B, N) bool
         table   `values` (B, C) float32 (category number for nominal columns), `mask` (B, C) bool
+        signal  `signal` (B, L, T) float32 mV, leads in the encoder's order at its sampling rate,
+                `mask` (B, L, T) bool, false in gaps and missing leads
+        video   `video` (B, V, 3, F, H, W) float32 RGB from 0 to 255, views in the encoder's
+                order, `mask` (B, V) bool, false where the patient has no such view
+        text    a table row told in sentences: `tokens` (B, N) int64, `numbers` (B, N) float32
+                (the value in the column's own unit where `is_number` (B, N) bool, else 0),
+                `sentence` (B, N) int64 number of the column that a token speaks of,
+                `mask` (B, N) bool
     present: (B,) bool, false where the patient lacks the modality.
     """
 
@@ -112,7 +120,50 @@ class Columns:
     kind: Literal["columns"] = "columns"
 
 
-Layout = VoxelGrid | EventPositions | CodeVocabulary | Instances | Columns
+@dataclass(frozen=True)
+class LeadTimeGrid:
+    """Tokens lie on leads x time steps, time fastest: token n is lead n // steps, step n % steps.
+
+    Step k covers `start_s` + k * `step_s` to one step later, in seconds of the signal as read.
+    """
+
+    leads: tuple[str, ...]
+    steps: int
+    step_s: float
+    start_s: float = 0.0
+    kind: Literal["lead_time_grid"] = "lead_time_grid"
+
+
+@dataclass(frozen=True)
+class ViewGrid:
+    """Tokens lie on views x a (t, h, w) grid over each view's frames and picture, w fastest.
+
+    shape: (t, h, w) tokens a view. frames: frames of the video as read that one t covers.
+    """
+
+    views: tuple[str, ...]
+    shape: tuple[int, int, int]
+    frames: int
+    kind: Literal["view_grid"] = "view_grid"
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Token n is token n of the text as given to the encoder."""
+
+    kind: Literal["text_tokens"] = "text_tokens"
+
+
+Layout = (
+    VoxelGrid
+    | EventPositions
+    | CodeVocabulary
+    | Instances
+    | Columns
+    | LeadTimeGrid
+    | ViewGrid
+    | TextTokens
+)
 
 
 # ---------------------------------------------------------------- encoded, fused
@@ -222,7 +273,8 @@ class FusionOutput:
     before, after: {modality: (B, D)} embeddings before and after alignment. fused: (B, D').
     attention: maps. gates: {name: (B,)} learned weights of modalities.
     unimodal: {modality: (B, K)} the prediction of a modality's own branch, where there is one.
-    losses: auxiliary training losses (scalars), e.g. InfoNCE.
+    losses: auxiliary training losses (scalars), e.g. InfoNCE. answers: what the strategy's own
+    loss needs besides the prediction (see `FusionStrategy.outcome_loss`).
     """
 
     prediction: Tensor
@@ -233,6 +285,7 @@ class FusionOutput:
     gates: Mapping[str, Tensor] = field(default_factory=dict)
     unimodal: Mapping[str, Tensor] = field(default_factory=dict)
     losses: Mapping[str, Tensor] = field(default_factory=dict)
+    answers: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Inputs = Mapping[str, ModalityInput | Encoded]

@@ -184,7 +184,8 @@ class _Module(L.LightningModule):  # type: ignore[misc]
         # By step, since data loaders draw from the same stream at moments of their own choice.
         torch.manual_seed(self.settings.seed * 100_003 + self.current_epoch * 1_009 + batch_idx)
         output = self.model(batch.inputs)
-        loss = outcome_loss(self.kind, output.prediction, batch)
+        own = self.model.strategy.own_loss(output, batch.time_days, batch.event, batch.label)
+        loss = outcome_loss(self.kind, output.prediction, batch) if own is None else own
         self._note("train_outcome_loss", float(loss.detach()))
         if output.unimodal and self.settings.branch_weight:
             for name, prediction in output.unimodal.items():

@@ -72,6 +72,7 @@ class Combined:
     gates: Mapping[str, Tensor] | None = None
     unimodal: Mapping[str, Tensor] | None = None
     losses: Mapping[str, Tensor] | None = None
+    answers: Mapping[str, Tensor] | None = None
     includes_linear: bool = False
 
 
@@ -161,6 +162,20 @@ class FusionStrategy(nn.Module, ABC):
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """How the modalities meet. linear: {modality: (B, K)} the linear path's terms."""
 
+    def own_loss(
+        self,
+        output: FusionOutput,
+        time_days: Tensor | None,
+        event: Tensor | None,
+        label: Tensor | None,
+    ) -> Tensor | None:
+        """The strategy's own training loss, in place of Cox or cross-entropy; None: those.
+
+        time_days (B,) and event (B,) bool for a survival task, label (B,) int64 for a
+        classification task. The tuning split is always scored by Cox or cross-entropy.
+        """
+        return None
+
     def fit(self, encoded: Mapping[str, Encoded]) -> None:
         """Take the scales of all features from the training patients."""
         for name in self.modalities:
@@ -236,6 +251,7 @@ class FusionStrategy(nn.Module, ABC):
             gates=combined.gates or {},
             unimodal=combined.unimodal or {},
             losses=combined.losses or {},
+            answers=combined.answers or {},
         )
 
 
