@@ -67,8 +67,9 @@ def layout_from_json(text: str) -> Layout:
         return LeadTimeGrid(**{**content, "leads": tuple(content["leads"])})
     if kind == "view_grid":
         return ViewGrid(tuple(content["views"]), tuple(content["shape"]), content["frames"])
-    whole = {"event_positions": EventPositions, "text_tokens": TextTokens, "instances": Instances}
-    return whole[kind]()
+    if kind == "text_tokens":
+        return TextTokens()
+    return EventPositions() if kind == "event_positions" else Instances()
 
 
 def feature_path(cohort_folder: Path, modality: str, encoder_hash: str) -> Path:

@@ -1,8 +1,9 @@
 """Class activation maps from a layer's activations and the explained number's gradient there.
 
-All take activations A and gradients G = dy/dA, both (B, C, d, h, w), and return (B, d, h, w) >= 0
-in the units of y, not rescaled: larger is more important, and 0 everywhere means that nothing in
-the layer raises y.
+All take activations A and gradients G = dy/dA, both (B, C, ...) with a volume's (d, h, w), a
+signal's (leads, steps) or a video's (t, h, w) behind the channels, and return (B, ...) >= 0 in the
+units of y, not rescaled: larger is more important, and 0 everywhere means that nothing in the
+layer raises y.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-SPACE = (2, 3, 4)
+
+def _space(A: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, A.ndim))
 
 
 def gradcam(A: Tensor, G: Tensor) -> Tensor:
@@ -20,7 +23,7 @@ def gradcam(A: Tensor, G: Tensor) -> Tensor:
 
     Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2.
     """
-    return (G.mean(dim=SPACE, keepdim=True) * A).sum(dim=1).relu()
+    return (G.mean(dim=_space(A), keepdim=True) * A).sum(dim=1).relu()
 
 
 def gradcam_plus_plus(A: Tensor, G: Tensor) -> Tensor:
@@ -32,10 +35,10 @@ def gradcam_plus_plus(A: Tensor, G: Tensor) -> Tensor:
     out, which keeps the map in the units of y. The paper's A follow a ReLU; S_c of a layer
     without one is taken as at least 0, else the denominator could vanish.
     """
-    total = A.sum(dim=SPACE, keepdim=True).clamp_min(0)
+    total = A.sum(dim=_space(A), keepdim=True).clamp_min(0)
     # alpha relu(G) = relu(G) / (2 + S relu(G)), since both vanish where G <= 0.
     raising = G.relu()
-    weights = (raising / (2 + total * raising)).sum(dim=SPACE, keepdim=True)
+    weights = (raising / (2 + total * raising)).sum(dim=_space(A), keepdim=True)
     return (weights * A).sum(dim=1).relu()
 
 

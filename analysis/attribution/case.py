@@ -174,6 +174,12 @@ class Case:
             self._scans[key] = read_volume(path, *grid)
         return self._scans[key]
 
+    def has_input(self, modality: str) -> bool:
+        """Whether what the encoder reads is there, and not only what it once made of it."""
+        if modality not in self.present:
+            return False
+        return modality in self._raw or self.subject_id in self.cohort.having(modality)
+
     def has_scan(self, modality: str) -> bool:
         """Whether the patient's volume is there as a file."""
         return modality in self.present and self.subject_id in self.cohort.volumes(modality)

@@ -99,7 +99,9 @@ class Removal(ABC):
 
 
 class EventRemoval(Removal):
-    """Events dropped from the sequence: order kept, padded to the batch's longest only."""
+    """Events, or words of a text, dropped from the sequence: order kept, padded to the batch's
+    longest only.
+    """
 
     def __init__(self, case: Case, modality: str) -> None:
         raw = case.raw(modality)
@@ -121,7 +123,7 @@ class EventRemoval(Removal):
         keep = torch.from_numpy(np.arange(at.shape[1]) < lengths[:, None])
         index = torch.from_numpy(at)
         fields = {name: field[index] * keep for name, field in self.fields.items()}
-        return ModalityInput(Kind.EVENTS, fields, torch.from_numpy(lengths > 0))
+        return ModalityInput(self.case.kind(self.modality), fields, torch.from_numpy(lengths > 0))
 
     def encode(self, masks: Masks) -> Encoded:
         """Encoded by the run's own encoder, rounded as the shown prediction is."""
@@ -171,6 +173,36 @@ class ColumnRemoval(Removal):
             present = torch.ones(len(values), dtype=torch.bool)
         table = ModalityInput(Kind.TABLE, {"values": values, "mask": mask}, present)
         return self.case.model.encode_modality(self.modality, table)
+
+
+class ChannelRemoval(Removal):
+    """Leads of a signal, or views of a video, that were not recorded.
+
+    Only those that the patient has are parts. field: what holds them, channels second.
+    """
+
+    def __init__(self, case: Case, modality: str, field: str) -> None:
+        raw = case.raw(modality)
+        self.case, self.modality, self.field = case, modality, field
+        self.values, self.mask = raw.fields[field][0], raw.fields["mask"][0]
+        there = self.mask.flatten(1).any(dim=1) if self.mask.ndim > 1 else self.mask
+        self.channels = torch.nonzero(there)[:, 0]
+        self.n_parts = len(self.channels)
+
+    def lengths(self, masks: Masks) -> npt.NDArray[np.int64]:
+        """So many that a batch's inputs, not its tokens, decide its size."""
+        cost = self.values[0].numel() // 64 + 1
+        return np.asarray(masks.sum(axis=1) * cost, np.int64)
+
+    def encode(self, masks: Masks) -> Encoded:
+        """Encoded by the run's own encoder."""
+        keep = torch.zeros(len(masks), len(self.values), dtype=torch.bool)
+        keep[:, self.channels] = torch.from_numpy(np.ascontiguousarray(masks))
+        values = self.values * keep.reshape(*keep.shape, *[1] * (self.values.ndim - 1))
+        mask = self.mask & keep.reshape(*keep.shape, *[1] * (self.mask.ndim - 1))
+        fields = {self.field: values, "mask": mask}
+        item = ModalityInput(self.case.kind(self.modality), fields, keep.any(dim=1))
+        return self.case.model.encode_modality(self.modality, item)
 
 
 class TokenRemoval(Removal):
@@ -226,8 +258,12 @@ def removal_of(
         raise AttributionError(
             f"background rows are for tables; '{modality}' is {kind}, leave them out."
         )
-    if kind is Kind.EVENTS:
+    if kind in (Kind.EVENTS, Kind.TEXT):
         return EventRemoval(case, modality)
+    if kind is Kind.SIGNAL:
+        return ChannelRemoval(case, modality, "signal")
+    if kind is Kind.VIDEO:
+        return ChannelRemoval(case, modality, "video")
     if kind is Kind.TABLE:
         return ColumnRemoval(case, modality, background)
     if kind is Kind.BAG:

@@ -63,9 +63,9 @@ def integrated_gradients(
 ) -> InputMap:
     """Sundararajan et al., ICML 2017, by captum: Gauss-Legendre over `steps` points of the path.
 
-    volume, baseline: (1, 1, D, H, W). A forward and backward pass of the encoder a step, `batch`
-    at a time; memory grows with `batch`. values are (D, H, W) and sum to f(volume) - f(baseline)
-    but for `gap`, captum's convergence delta.
+    volume, baseline: (1, 1, D, H, W), or any other input (1, 1, ...). A forward and backward pass
+    of the encoder a step, `batch` at a time; memory grows with `batch`. values are (D, H, W) and
+    sum to f(volume) - f(baseline) but for `gap`, captum's convergence delta.
     """
     values, delta = IntegratedGradients(f).attribute(
         volume.clone().requires_grad_(),

@@ -15,7 +15,16 @@ import pandas as pd
 from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.regions import token_regions
 from analysis.cohort.dataset import EventReading
-from models.contracts import CodeVocabulary, Columns, EventPositions, Instances, VoxelGrid
+from models.contracts import (
+    CodeVocabulary,
+    Columns,
+    EventPositions,
+    Instances,
+    LeadTimeGrid,
+    TextTokens,
+    ViewGrid,
+    VoxelGrid,
+)
 
 _DAYS_A_YEAR = 365.25
 
@@ -31,6 +40,9 @@ def token_labels(case: Case, modality: str) -> pd.DataFrame:
                  years for the code of birth), unit, days_before
         voxels   name, x_mm, y_mm, z_mm (RAS centre), size_x_mm, size_y_mm, size_z_mm
         columns  name, value (NaN: none; the category's number for a nominal one), unit
+        text     word, sentence, name, value, unit: as `parts.text_parts`
+        leads    lead, start_s, end_s
+        views    view, frame (the first that the token covers), row, column (of its grid)
         bag      instance (its number), name
 
     Raises AttributionError when the patient lacks the modality, or when its record no longer has
@@ -50,6 +62,12 @@ def token_labels(case: Case, modality: str) -> pd.DataFrame:
         frame = _columns(case, modality, layout).iloc[at].reset_index(drop=True)
     elif isinstance(layout, Instances):
         frame = _instances(case, modality)
+    elif isinstance(layout, LeadTimeGrid):
+        frame = _leads(layout).iloc[at].reset_index(drop=True)
+    elif isinstance(layout, ViewGrid):
+        frame = _views(layout).iloc[at].reset_index(drop=True)
+    elif isinstance(layout, TextTokens):
+        frame = _words(case, modality)
     else:
         assert_never(layout)
     if len(frame) != len(at):
@@ -69,6 +87,49 @@ def _events(case: Case, modality: str) -> pd.DataFrame:
     frame = event_parts(case, modality).rename(columns={"time": "date"})
     frame.insert(0, "title", frame["description"])
     return frame
+
+
+def _words(case: Case, modality: str) -> pd.DataFrame:
+    # Here and not above, as in `_events`.
+    from analysis.attribution.parts import text_parts
+
+    frame = text_parts(case, modality).drop(columns="token")
+    frame["title"] = [
+        f"{word} ({title})" for word, title in zip(frame["word"], frame["title"], strict=True)
+    ]
+    return frame
+
+
+def _leads(layout: LeadTimeGrid) -> pd.DataFrame:
+    start = layout.start_s + np.arange(layout.steps) * layout.step_s
+    lead = np.repeat(list(layout.leads), layout.steps)
+    starts = np.tile(start, len(layout.leads))
+    return pd.DataFrame(
+        {
+            "title": [f"{n}, {s:.1f} s" for n, s in zip(lead, starts, strict=True)],
+            "lead": lead,
+            "start_s": starts,
+            "end_s": starts + layout.step_s,
+        }
+    )
+
+
+def _views(layout: ViewGrid) -> pd.DataFrame:
+    cells = np.indices((len(layout.views), *layout.shape)).reshape(4, -1)
+    view = np.asarray(layout.views)[cells[0]]
+    frame = cells[1] * layout.frames
+    return pd.DataFrame(
+        {
+            "title": [
+                f"{v}, frame {f}, row {r + 1}, column {c + 1}"
+                for v, f, r, c in zip(view, frame, cells[2], cells[3], strict=True)
+            ],
+            "view": view,
+            "frame": frame,
+            "row": cells[2],
+            "column": cells[3],
+        }
+    )
 
 
 def code_units(case: Case, modality: str) -> Mapping[str, str]:

@@ -12,8 +12,10 @@ from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.game import cell_blocks
 from analysis.attribution.labels import code_units
 from analysis.attribution.regions import region_name, token_regions
+from analysis.cohort import dataset
 from analysis.cohort.dataset import EventReading, event_rows
 from analysis.cohort.readers.events import STATIC
+from analysis.cohort.schema import Column
 from models.contracts import Kind, VoxelGrid
 
 _DAY_US = 86_400_000_000.0
@@ -79,8 +81,10 @@ def part_table(case: Case, modality: str, block: int = 1) -> pd.DataFrame:
     events: event (number), code, description (the code itself where none is known), group (see
     `code_group`), value (NaN where none), unit, text, time (NaT for a static fact), days_before
     the index time (NaN likewise). tables: name, title, value (a category's name for a nominal
-    column, None where missing), unit. bags: instance, name. volumes: name, x_mm, y_mm, z_mm
-    (RAS centre of the block), size_x_mm, size_y_mm, size_z_mm, cells (their number).
+    column, None where missing), unit. texts: token, word, sentence (number of its column), name,
+    title, value, unit of that column. signals: lead. videos: view. bags: instance, name. volumes:
+    name, x_mm, y_mm, z_mm (RAS centre of the block), size_x_mm, size_y_mm, size_z_mm, cells (their
+    number).
 
     Raises AttributionError when the patient lacks the modality, or when the case reads another
     input than the one on file: the names would be of other parts.
@@ -96,6 +100,10 @@ def part_table(case: Case, modality: str, block: int = 1) -> pd.DataFrame:
         return event_parts(case, modality)
     if kind is Kind.TABLE:
         return _columns(case, modality)
+    if kind is Kind.TEXT:
+        return text_parts(case, modality)
+    if kind in (Kind.SIGNAL, Kind.VIDEO):
+        return _channels(case, modality)
     if kind is Kind.BAG:
         return _instances(case, modality)
     layout = case.encoded[modality].layout
@@ -154,6 +162,46 @@ def _columns(case: Case, modality: str) -> pd.DataFrame:
             "unit": [column.unit for column in spec.values()],
         }
     )
+
+
+def text_parts(case: Case, modality: str) -> pd.DataFrame:
+    """Words in the order of the model's text; see `part_table`."""
+    reading = case.reading(modality)
+    assert isinstance(reading, dataset.TextReading)
+    fields = {name: field[0].numpy() for name, field in case.raw(modality).fields.items()}
+    spec = case.cohort.modality(modality).columns
+    columns = reading.sentences.columns
+    table = case.cohort.table(modality)
+    row = int(np.searchsorted(table.subject_ids, case.subject_id))
+    at = fields["sentence"].tolist()
+    words = reading.sentences.words_of(fields["tokens"], fields["numbers"], fields["is_number"])
+    names = [columns[i].name for i in at]
+    values = [_cell(spec[name], table.values[row, list(spec).index(name)]) for name in names]
+    return pd.DataFrame(
+        {
+            "token": np.arange(len(words)),
+            "word": words,
+            "sentence": at,
+            "name": names,
+            "title": [columns[i].title or columns[i].name for i in at],
+            "value": pd.Series(values, dtype=object),
+            "unit": [columns[i].unit for i in at],
+        }
+    )
+
+
+def _cell(column: Column, number: float) -> object:
+    return column.categories[round(number)] if column.kind == "nominal" else float(number)
+
+
+def _channels(case: Case, modality: str) -> pd.DataFrame:
+    reading = case.reading(modality)
+    mask = case.raw(modality).fields["mask"][0].numpy()
+    there = mask.reshape(len(mask), -1).any(axis=1)
+    if isinstance(reading, dataset.SignalReading):
+        return pd.DataFrame({"lead": [n for n, t in zip(reading.leads, there, strict=True) if t]})
+    assert isinstance(reading, dataset.VideoReading)
+    return pd.DataFrame({"view": [n for n, t in zip(reading.views, there, strict=True) if t]})
 
 
 def _instances(case: Case, modality: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ import pandas as pd
 
 from analysis.attribution.case import Case, Subject
 from analysis.attribution.result import Attribution, VolumeMap, subject_json
+from analysis.attribution.signal import SignalMap, signal_map
 from analysis.attribution.target import Target
+from analysis.attribution.video import VideoMap, video_map
 from analysis.attribution.volume import volume_map
 from analysis.attribution.within import explain_modality
 from analysis.store import Result, ResultStore
-from models.contracts import Kind
 
 # Raised whenever a method would answer otherwise than before.
 VERSION = 2
@@ -34,7 +36,7 @@ def inputs_digest(case: Case, modality: str) -> str:
         digest.update(name.encode())
         for tensor in (encoded.tokens, encoded.pooled, encoded.present):
             digest.update(tensor.detach().contiguous().numpy().tobytes())
-    if case.kind(modality) is not Kind.VOLUME or case.has_scan(modality):
+    if case.has_input(modality):
         for name, tensor in sorted(case.raw(modality).fields.items()):
             digest.update(name.encode())
             digest.update(tensor.contiguous().numpy().tobytes())
@@ -117,6 +119,55 @@ def stored_map(
         store.put(parameters, *_pack_map(made))
         return made
     return _unpack_map(found)
+
+
+def stored_signal_map(
+    case: Case,
+    modality: str,
+    target: Target,
+    store: ResultStore,
+    *,
+    method: str,
+    layer: str | None = None,
+) -> SignalMap:
+    """`signal_map`, computed once."""
+    parameters = _key(case, modality, target, method, layer=layer)
+    found = store.get(parameters)
+    if found is None:
+        made = signal_map(case, modality, target, method, layer)
+        store.put(parameters, _plain_fields(made), {"values": made.values})
+        return made
+    content = dict(found.content)
+    subject, leads = Subject(**content.pop("subject")), tuple(content.pop("leads"))
+    return SignalMap(subject=subject, leads=leads, **content, values=found.arrays["values"])
+
+
+def stored_video_map(
+    case: Case,
+    modality: str,
+    target: Target,
+    store: ResultStore,
+    *,
+    method: str,
+    layer: str | None = None,
+) -> VideoMap:
+    """`video_map`, computed once."""
+    parameters = _key(case, modality, target, method, layer=layer)
+    found = store.get(parameters)
+    if found is None:
+        made = video_map(case, modality, target, method, layer)
+        store.put(parameters, _plain_fields(made), {"values": made.values})
+        return made
+    content = dict(found.content)
+    subject, views = Subject(**content.pop("subject")), tuple(content.pop("views"))
+    return VideoMap(subject=subject, views=views, **content, values=found.arrays["values"])
+
+
+def _plain_fields(made: SignalMap | VideoMap) -> dict[str, Any]:
+    """All fields of a map but its array, as plain JSON."""
+    content = {f.name: getattr(made, f.name) for f in fields(made) if f.name != "values"}
+    content |= {"subject": subject_json(made.subject), "target": dict(made.target)}
+    return content | {"parameters": dict(made.parameters)}
 
 
 # ---------------------------------------------------------------- to and from plain JSON

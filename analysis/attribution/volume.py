@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from analysis.attribution.cam import CAMS, zeros_like_map
-from analysis.attribution.capture import capture, evaluating
+from analysis.attribution.cam import CAMS
+from analysis.attribution.capture import evaluating
 from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.explained import ExplainedInput, layer_cams
+from analysis.attribution.explained import layers_of as explained_layers
 from analysis.attribution.input_maps import (
     InputMap,
     baseline_volume,
@@ -33,10 +34,7 @@ from analysis.attribution.input_maps import (
 )
 from analysis.attribution.result import VolumeMap, describe_target
 from analysis.attribution.target import Target
-from models.contracts import Encoded, Kind, ModalityInput
-
-# Stored features and a fresh encoding differ by float rounding only, far below this.
-SAME_NUMBER = 1e-4
+from models.contracts import Kind
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,7 @@ def layers_of(case: Case, modality: str) -> dict[str, str]:
 
     Raises AttributionError when the modality is not a volume of this run.
     """
-    if case.kind(modality) is not Kind.VOLUME:
-        raise AttributionError(
-            f"'{modality}' is of kind '{case.kind(modality)}'; volume maps explain volumes."
-        )
-    return dict(case.model.encoder(modality).map_layers)
+    return explained_layers(case, modality, Kind.VOLUME)
 
 
 def volume_map(
@@ -141,54 +135,26 @@ def layer_maps(
     for method in methods:
         if not _method(method).needs_layer:
             raise AttributionError(f"{METHODS[method].title} has no layers; use volume_map.")
-    for layer in chosen:
-        if layer not in known:
+    explained = _ExplainedScan(case, modality, target)
+    made = layer_cams(explained, methods, chosen)
+    for grid in made.grids.values():
+        if grid.ndim != 4:
             raise AttributionError(
-                f"the encoder of '{modality}' has no layer '{layer}' for maps; choose one of "
-                f"{', '.join(known)}."
+                f"a map needs activations (1, C, d, h, w), this layer's maps are {grid.shape}; "
+                "choose another layer."
             )
-    explained = _Explained(case, modality, target)
-    with evaluating(case.model), capture(case.model.encoder(modality), chosen) as seen:
-        value = explained(explained.volume())
-        lacking = [layer for layer in chosen if layer not in seen]
-        if lacking:
-            raise AttributionError(f"layer '{lacking[0]}' does not run when a scan is encoded.")
-        explained.check(value)
-        gradients = _gradients(value, [seen[layer] for layer in chosen])
-        grids = {
-            (method, layer): _cam(method, seen[layer].detach(), gradient)
-            for layer, gradient in zip(chosen, gradients, strict=True)
-            for method in methods
-        }
     return {
-        (method, layer): explained.result(METHODS[method], layer, grid, value)
-        for (method, layer), grid in grids.items()
+        (method, layer): explained.result(METHODS[method], layer, grid[0], made.value)
+        for (method, layer), grid in made.grids.items()
     }
-
-
-def _gradients(value: Tensor, activations: list[Tensor]) -> Sequence[Tensor | None]:
-    # A strategy may not read the modality at all: then there is no graph, and no gradient.
-    if not value.requires_grad or not activations:
-        return [None] * len(activations)
-    return torch.autograd.grad(value.sum(), activations, allow_unused=True)
-
-
-def _cam(method: str, A: Tensor, G: Tensor | None) -> npt.NDArray[np.float32]:
-    if A.ndim != 5:
-        raise AttributionError(
-            f"a map needs activations (1, C, d, h, w), this layer gives {tuple(A.shape)}; choose "
-            "another layer."
-        )
-    cam = zeros_like_map(A) if G is None else CAMS[method](A, G)
-    return np.asarray(cam[0].float().numpy())
 
 
 def _input_map(
     case: Case, modality: str, target: Target, spec: VolumeMethod, settings: Mapping[str, Any]
 ) -> VolumeMap:
-    explained = _Explained(case, modality, target)
+    explained = _ExplainedScan(case, modality, target)
     with evaluating(case.model), torch.inference_mode(False), torch.enable_grad():
-        volume = explained.volume()
+        volume = explained.input()
         with torch.no_grad():
             value = explained(volume)
         explained.check(value)
@@ -203,53 +169,22 @@ def _input_map(
             steps, batch = settings["steps"], settings["batch"]
             made = integrated_gradients(explained, volume, baseline, steps=steps, batch=batch)
             stride = np.ones(3)
-    return explained.result(spec, None, made, value, stride, settings)
+    return explained.result(spec, None, made, float(value[0]), stride, settings)
 
 
-class _Explained:
+class _ExplainedScan(ExplainedInput):
     """The explained number of a patient as a function of volumes (B, 1, D, H, W) in HU -> (B,)."""
 
     def __init__(self, case: Case, modality: str, target: Target) -> None:
-        layers_of(case, modality)  # refuses what is not a volume
-        self.case, self.modality, self.target = case, modality, target
+        super().__init__(case, modality, target, Kind.VOLUME)
         self.scan = case.scan(modality)
-        shown = case.value(target)
-        if len(shown) != 1:
-            raise AttributionError(
-                f"a volume map explains one number, but '{target.title}' is {len(shown)}; choose "
-                "one horizon."
-            )
-        self.shown = shown[0]
-
-    def volume(self) -> Tensor:
-        """(1, 1, D, H, W) HU. A copy, since the case may have read it in inference mode."""
-        return self.case.raw(self.modality).fields["volume"].clone()
-
-    def __call__(self, volumes: Tensor) -> Tensor:
-        rows = torch.ones(len(volumes), dtype=torch.bool)
-        item = ModalityInput(Kind.VOLUME, {"volume": volumes}, rows)
-        encoded = self.case.model.encoder(self.modality)(item)
-        if self.modality in self.case.model.frozen:
-            encoded = _at_stored_precision(encoded)
-        prediction = self.case.fuse(**{self.modality: encoded}).prediction
-        return self.target(prediction)[:, 0]
-
-    def check(self, value: Tensor) -> None:
-        """Raises AttributionError when the number of the scan is not the one that is shown."""
-        found = float(value.detach()[0])
-        if not abs(found - self.shown) <= SAME_NUMBER * max(1.0, abs(self.shown)):
-            raise AttributionError(
-                f"patient {self.case.subject_id}: the scan gives {found:.6g} where "
-                f"{self.shown:.6g} is shown, so the stored features of '{self.modality}' are not "
-                "of this scan; compute them again."
-            )
 
     def result(
         self,
         method: VolumeMethod,
         layer: str | None,
         made: InputMap | npt.NDArray[np.float32],
-        value: Tensor,
+        value: float,
         stride: npt.NDArray[np.float64] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> VolumeMap:
@@ -271,7 +206,7 @@ class _Explained:
             whole=self.shown,
             reference=None if whole is None else whole.reference,
             gap=None if whole is None else whole.gap,
-            parameters={**(settings or {}), **more, "recomputed": float(value.detach()[0])},
+            parameters={**(settings or {}), **more, "recomputed": value},
         )
 
 
@@ -284,24 +219,6 @@ def cell_affine(affine: npt.NDArray[np.float64], stride: npt.ArrayLike) -> npt.N
     cells = np.diag([*steps, 1.0])
     cells[:3, 3] = (steps - 1) / 2
     return np.asarray(affine @ cells)
-
-
-def _at_stored_precision(encoded: Encoded) -> Encoded:
-    """`Encoded.at_stored_precision`, number for number, with gradients passing unrounded.
-
-    Through the cast itself a gradient would be rounded to half precision on its way back, and
-    vanish below 6e-8.
-    """
-    stored = encoded.at_stored_precision()
-
-    def through(exact: Tensor, rounded: Tensor) -> Tensor:
-        return exact + (rounded - exact).detach()
-
-    return replace(
-        stored,
-        tokens=through(encoded.tokens, stored.tokens),
-        pooled=through(encoded.pooled, stored.pooled),
-    )
 
 
 def _method(name: str) -> VolumeMethod:

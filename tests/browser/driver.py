@@ -13,7 +13,7 @@ BUSY = """() => {
   const app = document.querySelector('[data-testid=stApp]');
   return app && app.dataset.testScriptState === 'notRunning'
     && !document.querySelector('[data-stale=true]')
-    && !document.querySelector('[data-testid=stSpinner]');
+    && !document.querySelector('[data-testid=stSpinner], [data-testid=stSkeleton]');
 }"""
 
 

@@ -77,6 +77,8 @@ def test_overview_shows_cohorts_runs_and_what_is_broken(
     reader: Reader, truth: Truth, tasks: dict[str, Task]
 ) -> None:
     reader.open()
+    # The script that draws tables is loaded by the first of them.
+    reader.tab.locator("[data-testid=stTable] table").last.wait_for(timeout=30_000)
     text = plain(reader.text())
     assert "What is here?" in text
     assert f"Run {BROKEN_RUN} cannot be used." in text
