@@ -174,9 +174,10 @@ def _axis(
         if not beats:
             return None
         areas.append(float(np.median(beats)))
-    if np.hypot(*areas) == 0:
+    across, down = areas
+    if across == 0 and down == 0:
         return None
-    return float(np.degrees(np.arctan2(areas[1], areas[0])))
+    return float(np.degrees(np.arctan2(down, across)))
 
 
 def _described(

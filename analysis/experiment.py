@@ -44,18 +44,21 @@ from models.checkpoint import (
 )
 from models.contracts import Encoded, Inputs, Kind, ModalityInput
 from models.encoders.bag import GatedAttentionMIL, GatedAttentionMILConfig
-from models.encoders.base import ModalityEncoder
+from models.encoders.base import ENCODERS, ModalityEncoder
 from models.encoders.clmbr import CLMBR, CLMBRConfig
 from models.encoders.counts import CodeCounts, CodeCountsConfig
 from models.encoders.table import TableColumn, TableConfig, TableEncoder
+from models.encoders.text import TableTextConfig, TableTextEncoder
 from models.fusion.base import STRATEGIES
 from models.network import FusionModel, stream_widths
 from models.pretraining import pretrain_clmbr
+from models.sentences import Sentences, TextColumn
 from models.training import Progress, SplitData, TrainingSettings, train
 from models.vocabulary import FIRST_CODE, Vocabulary
 
 BIRTH_CODE = "MEDS_BIRTH"
 EHR_ENCODERS = ("onehot", "clmbr")
+TABLE_ENCODERS = ("columns", "text")
 Stage = Callable[[str, int, int, Mapping[str, float]], None]
 """(stage in words, done, in all, latest numbers)."""
 
@@ -65,9 +68,10 @@ class Plan:
     """What to train.
 
     modalities: which ones, in order; all of the cohort's if empty. ehr: 'onehot' or 'clmbr' for
-    events. fine_tune: train the encoders that would otherwise stay frozen. strategy_config and
-    settings override defaults. encoder_store: where frozen encoders are kept; ct_encoder: hash
-    of the pretrained CT encoder. train_ids, tuning_ids: instead of the cohort's splits (folds).
+    events. tables: 'columns' or 'text' (told in sentences). fine_tune: train the encoders that
+    would otherwise stay frozen. strategy_config and settings override defaults. encoder_store:
+    where frozen encoders are kept; ct_encoder: hash of the pretrained CT encoder. train_ids,
+    tuning_ids: instead of the cohort's splits (folds).
     """
 
     cohort: Path
@@ -77,6 +81,7 @@ class Plan:
     encoder_store: Path
     modalities: tuple[str, ...] = ()
     ehr: str = "onehot"
+    tables: str = "columns"
     ct_encoder: str | None = None
     encoder_folders: tuple[Path, ...] = ()
     fine_tune: bool = False
@@ -175,7 +180,7 @@ def train_run(plan: Plan, stage: Stage | None = None, accelerator: str = "auto")
         strategy=StrategyEntry(name=plan.strategy, config=strategy_config.model_dump(mode="json")),
         modalities={
             name: ModalityEntry(
-                kind=cohort.spec.modalities[name].kind,
+                kind=prepared.encoders[name].kind,
                 title=cohort.spec.modalities[name].title,
                 unit=cohort.spec.modalities[name].unit,
                 encoder=prepared.entries[name],
@@ -275,15 +280,17 @@ def _prepare(
             _prepare_volume(name, plan, prepared)
         elif kind is Kind.EVENTS:
             _prepare_events(cohort, name, plan, train_ids, prepared, say)
+        elif kind in (Kind.SIGNAL, Kind.VIDEO):
+            _prepare_recording(name, kind, plan, prepared)
         elif kind is Kind.TABLE:
-            encoder: ModalityEncoder = TableEncoder(table_config(cohort, name))
+            encoder = _table_encoder(cohort, name, plan)
             prepared.encoders[name] = encoder
-            prepared.entries[name] = _trainable("table_tokenizer", encoder)
+            prepared.entries[name] = _trainable(ENCODERS.name_of(type(encoder)), encoder)
         elif kind is Kind.BAG:
             width = cohort.spec.modalities[name].feature_width or 0
-            encoder = GatedAttentionMIL(GatedAttentionMILConfig(feature_width=width))
-            prepared.encoders[name] = encoder
-            prepared.entries[name] = _trainable("gated_attention_mil", encoder)
+            bag = GatedAttentionMIL(GatedAttentionMILConfig(feature_width=width))
+            prepared.encoders[name] = bag
+            prepared.entries[name] = _trainable("gated_attention_mil", bag)
         else:
             raise CohortError(
                 f"{cohort.folder}: modality '{name}' is of kind '{kind}', for which there is no "
@@ -335,6 +342,41 @@ def _prepare_volume(name: str, plan: Plan, prepared: Prepared) -> None:
             f"{', '.join(map(str, _places(plan)))}; name one with --ct-encoder."
         )
     _adopt(name, load_encoder(wanted, _places(plan)), plan, prepared)
+
+
+def _prepare_recording(name: str, kind: Kind, plan: Plan, prepared: Prepared) -> None:
+    """An ECG's or echo's encoder, pretrained on measurements."""
+    wanted = find_encoder(_places(plan), {"encodes": str(kind)})
+    if wanted is None:
+        raise RunError(
+            f"modality '{name}' needs a pretrained encoder of a {kind} and none is in "
+            f"{', '.join(map(str, _places(plan)))}; copy one there (the sample workspace has them)."
+        )
+    _adopt(name, load_encoder(wanted, _places(plan)), plan, prepared)
+
+
+def _table_encoder(cohort: Cohort, name: str, plan: Plan) -> ModalityEncoder:
+    if plan.tables not in TABLE_ENCODERS:
+        raise RunError(f"tables are read as {' or '.join(TABLE_ENCODERS)}, not '{plan.tables}'.")
+    if plan.tables == "columns":
+        return TableEncoder(table_config(cohort, name))
+    return TableTextEncoder(TableTextConfig(sentences=told(cohort, name)))
+
+
+def told(cohort: Cohort, name: str) -> Sentences:
+    """How a table of the cohort is told in sentences."""
+    return Sentences(
+        columns=tuple(
+            TextColumn(
+                name=column,
+                title=spec.title,
+                unit=spec.unit,
+                kind=spec.kind,
+                categories=spec.categories,
+            )
+            for column, spec in cohort.spec.modalities[name].columns.items()
+        )
+    )
 
 
 def _prepare_events(

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.attribution.attention import LabelledAttention, attention_maps
 from analysis.attribution.case import Case
 from analysis.attribution.modalities import ModalityLedger, modality_ledger
 from analysis.attribution.regions import region_name
 from analysis.attribution.result import Attribution, VolumeMap, describe_target
-from analysis.attribution.stored import stored_attribution, stored_map
+from analysis.attribution.signal import SignalMap, segment_shares
+from analysis.attribution.stored import (
+    stored_attribution,
+    stored_map,
+    stored_signal_map,
+    stored_video_map,
+)
 from analysis.attribution.target import Survival, Target
+from analysis.attribution.video import VideoMap
 from analysis.attribution.volume import layers_of
 from analysis.cohort.cohort import Cohort
+from analysis.ecg import Delineation, delineate
 from analysis.outlook import Outlook, SurvivalOutlook
 from analysis.store import ResultStore
 from analysis.trust.card import card
@@ -45,6 +54,8 @@ class Explained:
 
     ledger: ModalityLedger
     maps: tuple[VolumeMap, ...]
+    signals: tuple[SignalMap, ...]
+    videos: tuple[VideoMap, ...]
     attributions: tuple[Attribution, ...]
     attention: tuple[LabelledAttention, ...]
     notes: tuple[str, ...]
@@ -74,6 +85,12 @@ def recommended_map(case: Case, modality: str, trust: Report | None) -> Choice:
         return chosen
     layers = list(layers_of(case, modality))
     return FALLBACK_METHOD, FALLBACK_LAYER if FALLBACK_LAYER in layers else layers[-1]
+
+
+def recommended_signal_map(case: Case, modality: str, trust: Report | None) -> Choice:
+    """(method, layer) for a signal: the trust report's, else Grad-CAM++ at the last layer."""
+    chosen = recommended(trust, modality)
+    return chosen or ("gradcam_plus_plus", list(case.model.encoder(modality).map_layers)[-1])
 
 
 def default_contexts(case: Case) -> str:
@@ -129,8 +146,22 @@ def explain(
     exist: a method, a layer.
     """
     maps, attributions, notes = [], [], []
+    signals, videos = [], []
     for name in case.present:
-        if case.kind(name) is not Kind.VOLUME:
+        kind = case.kind(name)
+        if kind in (Kind.SIGNAL, Kind.VIDEO) and not case.has_input(name):
+            notes.append(
+                f"patient {case.subject_id}: only the features of '{name}' were kept, not the "
+                "recording, so there is nothing to point to."
+            )
+            continue
+        if kind is Kind.SIGNAL:
+            method, layer = recommended_signal_map(case, name, trust)
+            signals.append(stored_signal_map(case, name, target, store, method=method, layer=layer))
+        elif kind is Kind.VIDEO:
+            method, layer = recommended_signal_map(case, name, trust)
+            videos.append(stored_video_map(case, name, target, store, method=method, layer=layer))
+        if kind is not Kind.VOLUME:
             attributions.append(
                 stored_attribution(
                     case, name, over_time(target), store,
@@ -151,6 +182,8 @@ def explain(
     return Explained(
         modality_ledger(case, target),
         tuple(maps),
+        tuple(signals),
+        tuple(videos),
         tuple(attributions),
         tuple(attention_maps(case, target)),
         tuple(notes),
@@ -183,6 +216,8 @@ def explanation_json(
         "absent": [n for n in config.modalities if n not in case.present],
         "ledger": ledger_json(found.ledger),
         "maps": [_map_json(case, made, trust) for made in found.maps],
+        "signals": [_signal_json(case, made, trust) for made in found.signals],
+        "videos": [_video_json(made, trust) for made in found.videos],
         "parts": [_parts_json(made, target, trust, top) for made in found.attributions],
         "attention": [_attention_json(made, top or 20) for made in found.attention],
         "notes": list(found.notes),
@@ -235,6 +270,53 @@ def _map_json(case: Case, found: VolumeMap, trust: Report | None) -> dict[str, A
         "gap": found.gap,
         "trust": {"level": judged.level, "sentences": list(judged.sentences)},
     }
+
+
+def _signal_json(case: Case, found: SignalMap, trust: Report | None) -> dict[str, Any]:
+    """Where a map over leads and time lies: by lead, by segment, and its peak."""
+    judged = card(report_part(trust, found.modality, found.method, found.layer))
+    waves = delineation(case, found.modality)
+    shares = segment_shares(found, waves.segments) if len(waves.segments) else None
+    peak = found.peak
+    return {
+        "modality": found.modality,
+        "method": found.method,
+        "layer": found.layer,
+        "signed": found.signed,
+        "step_s": found.step_s,
+        "largest": float(np.abs(found.values).max()),
+        "peak": None if peak is None else {"lead": peak[0], "seconds": peak[1]},
+        "leads": found.by_lead().to_dict("records"),
+        "segments": [] if shares is None else _rows(shares),
+        "measures": asdict(waves.measures),
+        "gap": found.gap,
+        "trust": {"level": judged.level, "sentences": list(judged.sentences)},
+    }
+
+
+def _video_json(found: VideoMap, trust: Report | None) -> dict[str, Any]:
+    """Where a map over views lies."""
+    judged = card(report_part(trust, found.modality, found.method, found.layer))
+    return {
+        "modality": found.modality,
+        "method": found.method,
+        "layer": found.layer,
+        "grid": list(found.values.shape),
+        "largest": float(found.values.max()),
+        "peak_view": found.peak_view,
+        "views": found.by_view().to_dict("records"),
+        "trust": {"level": judged.level, "sentences": list(judged.sentences)},
+    }
+
+
+def delineation(case: Case, modality: str) -> Delineation:
+    """Beats and segments of a patient's signal as it was recorded, not as the model filters it."""
+    signal = case.tracing(modality)
+    return delineate(signal.array, signal.leads, signal.rate_hz)
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
 def _parts_json(

@@ -17,7 +17,7 @@ from analysis.cohort.schema import CohortError
 from analysis.features import Ids, Progress, ensure_features, read_features
 from analysis.store import ResultStore
 from models.checkpoint import Run, RunConfig
-from models.contracts import Encoded, FusionOutput, Inputs, ModalityInput
+from models.contracts import Encoded, FusionOutput, Inputs, Kind, ModalityInput
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,6 +55,11 @@ class Predictions:
         return self.values[:, 0]
 
 
+def kind_on_file(kind: Kind) -> Kind:
+    """What a modality is in a cohort: a text that models read is a table, told."""
+    return Kind.TABLE if kind is Kind.TEXT else kind
+
+
 def run_inputs(
     run: Run, cohort: Cohort, subject_ids: npt.ArrayLike, progress: Progress | None = None
 ) -> Inputs:
@@ -72,7 +77,7 @@ def run_inputs(
                 f"run '{run.config.name}' reads '{name}', which cohort '{cohort.spec.name}' "
                 f"does not have; it has {', '.join(cohort.spec.modalities)}."
             )
-        cohort.modality(name, modality.kind)
+        cohort.modality(name, kind_on_file(modality.kind))
         encoder = run.model.encoder(name)
         reading = reading_for(encoder, run.vocabularies.get(name))
         if modality.encoder.frozen and modality.encoder.weights:

@@ -29,7 +29,7 @@ from analysis.evaluation import (
     survival_data,
 )
 from analysis.features import Progress
-from analysis.predict import predict_stored
+from analysis.predict import kind_on_file, predict_stored
 from analysis.store import ResultStore
 from analysis.survival.comparison import compare
 from analysis.survival.concordance import uno_c
@@ -306,7 +306,7 @@ class Workspace:
                 run = self.run(entry.name)
                 check_fit(run, cohort)
                 for name, modality in run.config.modalities.items():
-                    cohort.modality(name, modality.kind)
+                    cohort.modality(name, kind_on_file(modality.kind))
             except (WorkspaceError, CohortError) as error:
                 broken[entry.name] = str(error)
                 continue

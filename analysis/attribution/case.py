@@ -11,7 +11,9 @@ from torch import Tensor
 
 from analysis.attribution.target import Target
 from analysis.cohort.cohort import Cohort
-from analysis.cohort.dataset import CohortDataset, Reading, VolumeReading
+from analysis.cohort.dataset import CohortDataset, Reading, VideoReading, VolumeReading
+from analysis.cohort.readers.echo import Cine, read_cine
+from analysis.cohort.readers.signal import Signal, read_signal
 from analysis.cohort.readers.volume import Volume, read_volume
 from analysis.cohort.readings import reading_for
 from analysis.cohort.schema import CohortError
@@ -173,6 +175,34 @@ class Case:
             grid = (None, None) if native else (reading.spacing_mm, reading.shape)
             self._scans[key] = read_volume(path, *grid)
         return self._scans[key]
+
+    def tracing(self, modality: str) -> Signal:
+        """A signal as it was recorded, unfiltered. Raises AttributionError without its file."""
+        self.require(modality)
+        path = self.cohort.signals(modality).get(self.subject_id)
+        if path is None:
+            raise AttributionError(self._only_features(modality, "recording"))
+        return read_signal(path)
+
+    def cines(self, modality: str) -> dict[str, Cine]:
+        """{view: cine loop as recorded}, in the encoder's order; missing views are left out.
+
+        Raises AttributionError where only features were kept.
+        """
+        self.require(modality)
+        reading = self.reading(modality)
+        assert isinstance(reading, VideoReading)
+        paths = self.cohort.videos(modality).get(self.subject_id)
+        if not paths:
+            raise AttributionError(self._only_features(modality, "recordings"))
+        return {view: read_cine(paths[view]) for view in reading.views if view in paths}
+
+    def _only_features(self, modality: str, what: str) -> str:
+        return (
+            f"patient {self.subject_id}: only the features of '{modality}' were kept, not the "
+            f"{what}; choose a patient whose {what} is a file (in the sample workspace: the "
+            "internal and external test patients)."
+        )
 
     def has_input(self, modality: str) -> bool:
         """Whether what the encoder reads is there, and not only what it once made of it."""

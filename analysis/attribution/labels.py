@@ -40,7 +40,7 @@ def token_labels(case: Case, modality: str) -> pd.DataFrame:
                  years for the code of birth), unit, days_before
         voxels   name, x_mm, y_mm, z_mm (RAS centre), size_x_mm, size_y_mm, size_z_mm
         columns  name, value (NaN: none; the category's number for a nominal one), unit
-        text     word, sentence, name, value, unit: as `parts.text_parts`
+        text     word, is_value, sentence, name, value, unit: as `parts.text_parts`
         leads    lead, start_s, end_s
         views    view, frame (the first that the token covers), row, column (of its grid)
         bag      instance (its number), name

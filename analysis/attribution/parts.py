@@ -12,8 +12,13 @@ from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.game import cell_blocks
 from analysis.attribution.labels import code_units
 from analysis.attribution.regions import region_name, token_regions
-from analysis.cohort import dataset
-from analysis.cohort.dataset import EventReading, event_rows
+from analysis.cohort.dataset import (
+    EventReading,
+    SignalReading,
+    TextReading,
+    VideoReading,
+    event_rows,
+)
 from analysis.cohort.readers.events import STATIC
 from analysis.cohort.schema import Column
 from models.contracts import Kind, VoxelGrid
@@ -81,10 +86,10 @@ def part_table(case: Case, modality: str, block: int = 1) -> pd.DataFrame:
     events: event (number), code, description (the code itself where none is known), group (see
     `code_group`), value (NaN where none), unit, text, time (NaT for a static fact), days_before
     the index time (NaN likewise). tables: name, title, value (a category's name for a nominal
-    column, None where missing), unit. texts: token, word, sentence (number of its column), name,
-    title, value, unit of that column. signals: lead. videos: view. bags: instance, name. volumes:
-    name, x_mm, y_mm, z_mm (RAS centre of the block), size_x_mm, size_y_mm, size_z_mm, cells (their
-    number).
+    column, None where missing), unit. texts: token, word, is_value, sentence (number of its
+    column), name, title, value, unit of that column. signals: lead. videos: view. bags: instance,
+    name. volumes: name, x_mm, y_mm, z_mm (RAS centre of the block), size_x_mm, size_y_mm,
+    size_z_mm, cells (their number).
 
     Raises AttributionError when the patient lacks the modality, or when the case reads another
     input than the one on file: the names would be of other parts.
@@ -167,40 +172,39 @@ def _columns(case: Case, modality: str) -> pd.DataFrame:
 def text_parts(case: Case, modality: str) -> pd.DataFrame:
     """Words in the order of the model's text; see `part_table`."""
     reading = case.reading(modality)
-    assert isinstance(reading, dataset.TextReading)
-    fields = {name: field[0].numpy() for name, field in case.raw(modality).fields.items()}
+    assert isinstance(reading, TextReading)
+    told = reading.sentences.text(case.raw(modality).fields)
+    columns = [reading.sentences.columns[word.sentence] for word in told]
     spec = case.cohort.modality(modality).columns
-    columns = reading.sentences.columns
     table = case.cohort.table(modality)
-    row = int(np.searchsorted(table.subject_ids, case.subject_id))
-    at = fields["sentence"].tolist()
-    words = reading.sentences.words_of(fields["tokens"], fields["numbers"], fields["is_number"])
-    names = [columns[i].name for i in at]
-    values = [_cell(spec[name], table.values[row, list(spec).index(name)]) for name in names]
+    row = table.values[int(np.searchsorted(table.subject_ids, case.subject_id))]
+    number = dict(zip(table.names, row.tolist(), strict=True))
+    values = [_cell(spec[column.name], number[column.name]) for column in columns]
     return pd.DataFrame(
         {
-            "token": np.arange(len(words)),
-            "word": words,
-            "sentence": at,
-            "name": names,
-            "title": [columns[i].title or columns[i].name for i in at],
+            "token": np.arange(len(told)),
+            "word": [word.word for word in told],
+            "is_value": [word.is_value for word in told],
+            "sentence": [word.sentence for word in told],
+            "name": [column.name for column in columns],
+            "title": [column.spoken for column in columns],
             "value": pd.Series(values, dtype=object),
-            "unit": [columns[i].unit for i in at],
+            "unit": [column.unit for column in columns],
         }
     )
 
 
 def _cell(column: Column, number: float) -> object:
-    return column.categories[round(number)] if column.kind == "nominal" else float(number)
+    return column.categories[round(number)] if column.kind == "nominal" else number
 
 
 def _channels(case: Case, modality: str) -> pd.DataFrame:
     reading = case.reading(modality)
     mask = case.raw(modality).fields["mask"][0].numpy()
-    there = mask.reshape(len(mask), -1).any(axis=1)
-    if isinstance(reading, dataset.SignalReading):
+    there = [bool(channel.any()) for channel in mask]
+    if isinstance(reading, SignalReading):
         return pd.DataFrame({"lead": [n for n, t in zip(reading.leads, there, strict=True) if t]})
-    assert isinstance(reading, dataset.VideoReading)
+    assert isinstance(reading, VideoReading)
     return pd.DataFrame({"view": [n for n, t in zip(reading.views, there, strict=True) if t]})
 
 

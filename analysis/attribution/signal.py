@@ -23,7 +23,7 @@ from analysis.attribution.explained import ExplainedInput, layer_cams, layers_of
 from analysis.attribution.input_maps import integrated_gradients
 from analysis.attribution.result import describe_target
 from analysis.attribution.target import Target
-from analysis.cohort import dataset
+from analysis.cohort.dataset import SignalReading
 from models.contracts import Kind
 
 METHODS: Mapping[str, str] = {
@@ -167,7 +167,7 @@ def _result(
 ) -> SignalMap:
     case, modality = explained.case, explained.modality
     reading = case.reading(modality)
-    assert isinstance(reading, dataset.SignalReading)
+    assert isinstance(reading, SignalReading)
     steps = values.shape[1]
     recorded = case.raw(modality).fields["mask"][0].numpy()
     # A step counts where anything of it was recorded.

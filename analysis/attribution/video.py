@@ -16,7 +16,7 @@ from analysis.attribution.case import AttributionError, Case, Subject
 from analysis.attribution.explained import ExplainedInput, layer_cams, layers_of
 from analysis.attribution.result import describe_target
 from analysis.attribution.target import Target
-from analysis.cohort import dataset
+from analysis.cohort.dataset import VideoReading
 from models.contracts import Kind
 
 METHODS: Mapping[str, str] = {
@@ -124,7 +124,7 @@ def video_layer_maps(
     chosen = list(known) if layers is None else list(dict.fromkeys(layers))
     explained = ExplainedInput(case, modality, target, Kind.VIDEO)
     reading = case.reading(modality)
-    assert isinstance(reading, dataset.VideoReading)
+    assert isinstance(reading, VideoReading)
     there = case.raw(modality).fields["mask"][0].numpy()
     views = tuple(v for v, seen in zip(reading.views, there, strict=True) if seen)
     made = layer_cams(explained, methods, chosen)

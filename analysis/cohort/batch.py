@@ -77,7 +77,7 @@ def _stack(items: Sequence[ModalityInput]) -> ModalityInput:
     fields = {}
     for name in items[0].fields:
         tensors = [item.fields[name] for item in items]
-        if kind in (Kind.EVENTS, Kind.BAG):
+        if kind in (Kind.EVENTS, Kind.BAG, Kind.TEXT):
             longest = max(1, *(tensor.shape[1] for tensor in tensors))
             tensors = [_padded(tensor, longest) for tensor in tensors]
         fields[name] = torch.cat(tensors)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.cohort.check_recordings import check_signals, check_videos
 from analysis.cohort.readers.events import STATIC, EventTable, read_codes, read_events
 from analysis.cohort.readers.frame import integers, read_arrow, read_frame
 from analysis.cohort.readers.index import feature_subjects, read_imaging
@@ -19,6 +21,10 @@ from analysis.cohort.readers.volume import probe_volume, read_volume
 from analysis.cohort.report import Report, some
 from analysis.cohort.schema import SUBJECTS_FILE, CohortSpec, ModalitySpec
 from models.contracts import Kind
+
+_NOUNS = {Kind.VOLUME: "scan", Kind.SIGNAL: "recording", Kind.VIDEO: "cine"}
+_File = tuple[int, str, Path, str | None]
+"""Subject, path as the index gives it, whole path, view."""
 
 
 def check_modality(
@@ -49,7 +55,13 @@ def check_modality(
         elif modality.kind is Kind.EVENTS:
             found = _events(report, modality, subjects, ids)
         elif modality.kind is Kind.VOLUME:
-            found = _volumes(report, name, modality, subjects, ids, deep)
+            found = _volumes(report, _files(report, name, modality, subjects, ids), deep)
+        elif modality.kind is Kind.SIGNAL:
+            listed = _files(report, name, modality, subjects, ids)
+            found = check_signals(report, modality, (item[:3] for item in listed), deep)
+        elif modality.kind is Kind.VIDEO:
+            listed = _files(report, name, modality, subjects, ids)
+            found = check_videos(report, modality, listed, deep)
         else:
             what = f"kind {modality.kind} cannot be checked yet"
             report.warn(modality.path, f"modality {name}", what, "check it by hand")
@@ -193,19 +205,31 @@ def _usable(
     return set(np.unique(owner[good]).tolist())
 
 
-def _volumes(
+def _volumes(report: Report, files: Iterator[_File], deep: bool) -> set[int]:
+    having: set[int] = set()
+    for subject, text, path, _ in files:
+        having.add(subject)
+        with report.guard(text):
+            if deep:
+                read_volume(path)
+            else:
+                probe_volume(path)
+    return having
+
+
+def _files(
     report: Report,
     name: str,
     modality: ModalitySpec,
     subjects: pd.DataFrame,
     ids: frozenset[int],
-    deep: bool,
-) -> set[int] | None:
+) -> Iterator[_File]:
+    """The files that the imaging index lists and that are there; notes the others."""
     index = read_imaging(report.folder / modality.path)
     rows = index[index["modality"] == name]
     if not len(rows):
         report.error(modality.path, f"modality {name}", "lists no files", "add rows for it")
-        return set()
+        return
     _strangers(report, modality.path, rows["subject_id"].to_numpy(np.int64), ids)
     if "index_time" in subjects and rows["acquired"].notna().any():
         stated = subjects.drop_duplicates("subject_id").set_index("subject_id")["index_time"]
@@ -213,11 +237,11 @@ def _volumes(
         last = rows["subject_id"].map(zero.dt.normalize())
         late = rows["subject_id"][rows["acquired"].dt.normalize() > last]
         if len(late):
-            what = f"{some(late.unique())} with a scan after the index day"
+            what = f"{some(late.unique())} with a {_NOUNS[modality.kind]} after the index day"
             report.warn(modality.path, "acquired", what, "check the times; it is not used")
     home = report.folder.resolve()
-    having: set[int] = set()
-    for subject, given in zip(rows["subject_id"], rows["path"], strict=True):
+    views = rows["view"].where(rows["view"].notna(), None)
+    for subject, given, view in zip(rows["subject_id"], rows["path"], views, strict=True):
         where, text = f"subject {subject}", str(given)
         pure = PurePosixPath(text)
         whole = report.folder / text
@@ -227,10 +251,4 @@ def _volumes(
         elif not whole.exists():
             report.error(modality.path, where, f"file '{text}' is missing", "add it or its row")
         else:
-            having.add(int(subject))
-            with report.guard(text):
-                if deep:
-                    read_volume(whole)
-                else:
-                    probe_volume(whole)
-    return having
+            yield int(subject), text, whole, None if view is None else str(view)

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.cohort.readers.bag import Bag, read_bag
+from analysis.cohort.readers.cines import Cines
 from analysis.cohort.readers.events import STATIC, Code, EventTable, read_codes, read_events
 from analysis.cohort.readers.frame import read_frame
-from analysis.cohort.readers.index import feature_subjects, read_imaging, read_subjects
+from analysis.cohort.readers.index import feature_subjects, read_imaging, read_subjects, usable_rows
 from analysis.cohort.readers.table import Table, read_table
 from analysis.cohort.schema import (
     COHORT_FILE,
@@ -62,7 +63,8 @@ class Cohort:
         self._events: dict[str, EventTable] = {}
         self._tables: dict[str, Table] = {}
         self._bags: dict[str, Bag] = {}
-        self._volumes: dict[str, Mapping[int, Path]] = {}
+        self._files: dict[str, Mapping[int, Path]] = {}
+        self._videos: dict[str, Cines] = {}
 
     @classmethod
     def open(cls, folder: Path | str) -> Cohort:
@@ -186,27 +188,56 @@ class Cohort:
         Without acquisition times the first path in alphabetical order counts. Files are not
         opened here. Raises CohortError when the index or a path in it is not valid.
         """
-        self.modality(name, Kind.VOLUME, Kind.VIDEO)
-        if name not in self._volumes:
-            self._volumes[name] = self._read_index(name)
-        return self._volumes[name]
+        self.modality(name, Kind.VOLUME)
+        return self._last_files(name)
 
-    def _read_index(self, name: str) -> Mapping[int, Path]:
+    def signals(self, name: str) -> Mapping[int, Path]:
+        """WFDB header or DICOM waveform by subject, chosen as `volumes` does."""
+        self.modality(name, Kind.SIGNAL)
+        return self._last_files(name)
+
+    def videos(self, name: str) -> Mapping[int, Mapping[str, Path]]:
+        """The cines of each subject by view: the last of a view by the end of the index day.
+
+        Without acquisition times the first path in alphabetical order counts. A subject's headers
+        are read when that subject is looked up: stills and spectral strips are no cines, so a
+        view that has nothing else is not there; a missing or damaged file counts until it is
+        read. Rows without a view are left out. Raises CohortError as `volumes` does.
+        """
+        self.modality(name, Kind.VIDEO)
+        if name not in self._videos:
+            rows = self._index(name)
+            rows = rows[rows["view"].notna()]
+            candidates: dict[int, dict[str, list[Path]]] = {}
+            # The rows come oldest first; of each view the last is wanted.
+            for subject, view, path in zip(
+                rows["subject_id"][::-1], rows["view"][::-1], rows["file"][::-1], strict=True
+            ):
+                candidates.setdefault(int(subject), {}).setdefault(str(view), []).append(path)
+            self._videos[name] = Cines(candidates)
+        return self._videos[name]
+
+    def _last_files(self, name: str) -> Mapping[int, Path]:
+        if name not in self._files:
+            rows = self._index(name)
+            self._files[name] = {
+                int(subject): path
+                for subject, path in zip(rows["subject_id"], rows["file"], strict=True)
+            }
+        return self._files[name]
+
+    def _index(self, name: str) -> pd.DataFrame:
+        """Rows of the imaging index by the end of the index day, the most wanted last."""
         index = read_imaging(self.path(name))
-        rows = index[index["modality"] == name].sort_values("path", ascending=False)
-        last = rows["subject_id"].map(self.subjects["index_time"].dt.normalize())
-        late = rows["acquired"].notna() & last.notna() & (rows["acquired"].dt.normalize() > last)
-        rows = rows[~late].sort_values("acquired", kind="stable", na_position="first")
+        rows = usable_rows(index[index["modality"] == name], self.subjects["index_time"])
         home = self.folder.resolve()
-        found: dict[int, Path] = {}
-        for subject, path in zip(rows["subject_id"], rows["path"], strict=True):
-            whole = self.folder / str(path)
-            if Path(str(path)).is_absolute() or not whole.resolve().is_relative_to(home):
+        for path in rows["path"].astype(str):
+            if Path(path).is_absolute() or not (self.folder / path).resolve().is_relative_to(home):
                 raise CohortError(
                     f"{self.path(name)}: path '{path}' leaves the cohort folder; make it relative."
                 )
-            found[int(subject)] = whole
-        return found
+        files = pd.Series(list(map(self.folder.joinpath, rows["path"].astype(str))), dtype=object)
+        return rows.assign(file=files.to_numpy())
 
     @cached_property
     def codes(self) -> Mapping[str, Code]:
@@ -233,7 +264,8 @@ class Cohort:
     def having(self, name: str) -> npt.NDArray[np.int64]:
         """(N,) int64: subjects whose own data of a modality can be read (cached features aside).
 
-        Events count when one is usable at the index time; a table row when a value is there.
+        Events count when one is usable at the index time; a table row when a value is there; a
+        volume, signal or video when a file of it is there, which is not opened.
         """
         spec = self.modality(name)
         ids: npt.NDArray[np.int64]
@@ -245,9 +277,12 @@ class Cohort:
             ids = table.subject_ids[table.mask.any(axis=1)]
         elif spec.kind is Kind.BAG:
             ids = self.bag(name).subject_ids
-        elif spec.kind in (Kind.VOLUME, Kind.VIDEO):
-            there = [s for s, path in self.volumes(name).items() if path.exists()]
+        elif spec.kind in (Kind.VOLUME, Kind.SIGNAL):
+            there = [s for s, path in self._last_files(name).items() if path.exists()]
             ids = np.asarray(there, np.int64)
+        elif spec.kind is Kind.VIDEO:
+            self.videos(name)
+            ids = np.asarray(self._videos[name].with_files(), np.int64)
         else:
             ids = np.empty(0, np.int64)
         return np.intersect1d(ids, self.subjects.index.to_numpy(np.int64))
@@ -260,7 +295,7 @@ class Cohort:
         return np.intersect1d(found, self.subjects.index.to_numpy(np.int64))
 
     def availability(self) -> pd.DataFrame:
-        """Subject x modality, bool: own data or a cached feature are there. No volume is opened."""
+        """Subject x modality, bool: own data or a cached feature are there. No file is opened."""
         columns = {}
         for name in self.spec.modalities:
             ids = np.union1d(self.having(name), self.having_features(name))

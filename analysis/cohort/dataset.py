@@ -7,7 +7,6 @@ Nothing after a subject's index time is ever read. An absent modality is marked,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,19 @@ from torch.utils.data import Dataset
 
 from analysis.cohort.batch import Batch, Sample, collate
 from analysis.cohort.cohort import Cohort
+from analysis.cohort.readers import echo, signal
 from analysis.cohort.readers.events import STATIC, EventTable
 from analysis.cohort.readers.volume import read_volume
+from analysis.cohort.reading_kinds import (
+    BagReading,
+    EventReading,
+    Reading,
+    SignalReading,
+    TableReading,
+    TextReading,
+    VideoReading,
+    VolumeReading,
+)
 from analysis.cohort.schema import CohortError
 from models.contracts import Kind, ModalityInput
 from models.vocabulary import Vocabulary
@@ -30,7 +40,10 @@ __all__ = [
     "EventReading",
     "Reading",
     "Sample",
+    "SignalReading",
     "TableReading",
+    "TextReading",
+    "VideoReading",
     "VolumeReading",
     "all_inputs",
     "collate",
@@ -39,46 +52,6 @@ __all__ = [
 ]
 
 _DAY_US = 86_400_000_000.0
-
-
-@dataclass(frozen=True)
-class VolumeReading:
-    """Spacing in mm and shape in voxels along (D, H, W) that every volume is brought to."""
-
-    spacing_mm: tuple[float, float, float]
-    shape: tuple[int, int, int]
-    kind: Kind = Kind.VOLUME
-
-
-@dataclass(frozen=True)
-class EventReading:
-    """The latest `max_events` events at or before the index time, oldest first.
-
-    Static events (no time) come first and stand as old as the oldest timed event kept (0 days
-    where there is none); when room is short they get at most a quarter of it. Values are in the
-    code's own unit; the encoder scales them by the vocabulary.
-    """
-
-    vocabulary: Vocabulary
-    max_events: int = 512
-    kind: Kind = Kind.EVENTS
-
-
-@dataclass(frozen=True)
-class TableReading:
-    """All columns of the spec, in its order."""
-
-    kind: Kind = Kind.TABLE
-
-
-@dataclass(frozen=True)
-class BagReading:
-    """All instances of the bag."""
-
-    kind: Kind = Kind.BAG
-
-
-Reading = VolumeReading | EventReading | TableReading | BagReading
 
 
 class CohortDataset(Dataset[Sample]):
@@ -112,6 +85,8 @@ class CohortDataset(Dataset[Sample]):
             cohort.modality(name, reading.kind)
             self._having[name] = frozenset(cohort.having(name).tolist())
             self._refuse(name, reading)
+            if isinstance(reading, TextReading):
+                self._told(name, reading)
         self._usable = {
             name: cohort.usable_events(name)
             for name, reading in self.readings.items()
@@ -156,6 +131,7 @@ class CohortDataset(Dataset[Sample]):
     def _read(self, name: str, subject: int) -> ModalityInput:
         reading = self.readings[name]
         present = subject in self._having[name]
+        kind = reading.kind
         if isinstance(reading, VolumeReading):
             fields = self._volume(name, subject, reading, present)
         elif isinstance(reading, EventReading):
@@ -163,9 +139,21 @@ class CohortDataset(Dataset[Sample]):
             fields = _events(self.cohort, table, self._usable[name], subject, reading)
         elif isinstance(reading, TableReading):
             fields = self._row(name, subject, present)
+        elif isinstance(reading, SignalReading):
+            fields = self._signal(name, subject, reading, present)
+            present = bool(fields["mask"].any())
+        elif isinstance(reading, VideoReading):
+            fields = self._video(name, subject, reading, present)
+            present = bool(fields["mask"].any())
+        elif isinstance(reading, TextReading):
+            row = self._row(name, subject, present)
+            order = self._told(name, reading)
+            fields = reading.sentences.encode(row["values"][:, order], row["mask"][:, order])
+            present = bool(fields["mask"].any())
+            kind = Kind.TEXT
         else:
             fields = self._instances(name, subject)
-        return ModalityInput(reading.kind, fields, torch.tensor([present]))
+        return ModalityInput(kind, fields, torch.tensor([present]))
 
     def _volume(
         self, name: str, subject: int, reading: VolumeReading, present: bool
@@ -175,6 +163,49 @@ class CohortDataset(Dataset[Sample]):
         path = self.cohort.volumes(name)[subject]
         volume = read_volume(path, reading.spacing_mm, reading.shape)
         return {"volume": torch.from_numpy(volume.array)[None, None]}
+
+    def _signal(
+        self, name: str, subject: int, reading: SignalReading, present: bool
+    ) -> dict[str, Tensor]:
+        shape = (1, len(reading.leads), reading.samples)
+        if not present:
+            return {"signal": torch.zeros(shape), "mask": torch.zeros(shape).bool()}
+        recording = signal.read_signal(self.cohort.signals(name)[subject])
+        array, mask = signal.for_model(
+            recording, reading.leads, reading.rate_hz, reading.seconds, reading.band_hz
+        )
+        return {"signal": torch.from_numpy(array)[None], "mask": torch.from_numpy(mask)[None]}
+
+    def _video(
+        self, name: str, subject: int, reading: VideoReading, present: bool
+    ) -> dict[str, Tensor]:
+        n, size = len(reading.views), reading.size
+        video = torch.zeros(1, n, 3, reading.frames, size, size)
+        mask = torch.zeros(1, n, dtype=torch.bool)
+        cines = self.cohort.videos(name)[subject] if present else {}
+        for at, view in enumerate(reading.views):
+            if view in cines:
+                seen = echo.read_for_model(cines[view], reading.frames, reading.stride, size)
+                video[0, at] = torch.from_numpy(seen)
+                mask[0, at] = True
+        return {"video": video, "mask": mask}
+
+    def _told(self, name: str, reading: TextReading) -> list[int]:
+        """Where the table has each column that is told, in the order of the sentences."""
+        path, table = self.cohort.path(name), self.cohort.table(name)
+        spec = self.cohort.modality(name).columns
+        for column in reading.sentences.columns:
+            if column.name not in table.names:
+                raise CohortError(
+                    f"{path}: column '{column.name}' is told in sentences but not there; add it."
+                )
+            own = spec[column.name].categories
+            if column.kind == "nominal" and own != column.categories:
+                raise CohortError(
+                    f"{path}: column '{column.name}' has the categories {', '.join(own)}, its "
+                    f"sentences know {', '.join(column.categories)}; give the same, in order."
+                )
+        return [table.names.index(column.name) for column in reading.sentences.columns]
 
     def _row(self, name: str, subject: int, present: bool) -> dict[str, Tensor]:
         table = self.cohort.table(name)

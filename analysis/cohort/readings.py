@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis.cohort.dataset import (
     BagReading,
     EventReading,
     Reading,
+    SignalReading,
     TableReading,
+    TextReading,
+    VideoReading,
     VolumeReading,
 )
 from analysis.cohort.schema import CohortError
@@ -32,6 +37,21 @@ def reading_for(encoder: ModalityEncoder, vocabulary: Vocabulary | None = None) 
         return EventReading(vocabulary)
     if encoder.kind is Kind.TABLE:
         return TableReading()
+    # By what their configs say, not by class: every encoder of these kinds states how it reads.
+    config: Any = encoder.config
+    if encoder.kind is Kind.SIGNAL:
+        return SignalReading(
+            tuple(config.leads), config.rate_hz, config.seconds, _band(config.band_hz)
+        )
+    if encoder.kind is Kind.VIDEO:
+        return VideoReading(tuple(config.views), config.frames, config.stride, config.size)
+    if encoder.kind is Kind.TEXT:
+        told: Any = encoder
+        return TextReading(told.sentences)
     if encoder.kind is Kind.BAG:
         return BagReading()
     raise CohortError(f"{type(encoder).__name__}: no reading for the kind '{encoder.kind}'.")
+
+
+def _band(band_hz: Any) -> tuple[float, float] | None:
+    return None if band_hz is None else (float(band_hz[0]), float(band_hz[1]))

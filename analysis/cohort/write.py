@@ -24,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.cohort.schema import OUTCOMES_FILE, SUBJECTS_FILE, CohortError, Column
+from analysis.cohort.write_recordings import write_cine as write_cine
+from analysis.cohort.write_recordings import write_signal as write_signal
 
 IMAGING_FILE = "imaging.parquet"
 FOLDS_FILE = "folds.parquet"

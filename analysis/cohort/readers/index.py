@@ -65,6 +65,19 @@ def read_imaging(path: Path) -> pd.DataFrame:
     return index
 
 
+def usable_rows(rows: pd.DataFrame, index_time: pd.Series[pd.Timestamp]) -> pd.DataFrame:
+    """The rows of an imaging index acquired by the end of the subject's index day.
+
+    index_time: by subject_id. Sorted so that the row to prefer comes last: by time of
+    acquisition, those without one first, ties in reverse alphabetical order of the path.
+    """
+    rows = rows.sort_values("path", ascending=False)
+    last = rows["subject_id"].map(index_time.dt.normalize())
+    late = rows["acquired"].notna() & last.notna() & (rows["acquired"].dt.normalize() > last)
+    kept: pd.DataFrame = rows[~late]
+    return kept.sort_values("acquired", kind="stable", na_position="first")
+
+
 def feature_subjects(file: Path) -> npt.NDArray[np.int64]:
     """The `subject_id` tensor of a feature file; nothing else of it is read."""
     try:

@@ -1,0 +1,56 @@
+"""Which file shows which view of which subject, with headers read no sooner than needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from analysis.cohort.readers.echo_header import is_still
+from analysis.cohort.schema import CohortError
+
+
+class Cines(Mapping[int, Mapping[str, Path]]):
+    """Cines by subject and view.
+
+    candidates: the files of each view, the most wanted first. Looking a subject up reads the
+    headers of its files and keeps, of each view, the first one that is no still. A file that is
+    missing or cannot be read stands for its view: whoever reads it says what is wrong with it.
+    """
+
+    def __init__(self, candidates: Mapping[int, Mapping[str, Sequence[Path]]]) -> None:
+        self._candidates = candidates
+        self._found: dict[int, Mapping[str, Path]] = {}
+
+    def __getitem__(self, subject: int) -> Mapping[str, Path]:
+        if subject not in self._found:
+            views = self._candidates[subject]
+            chosen = {view: _first_cine(views[view]) for view in sorted(views)}
+            self._found[subject] = {view: path for view, path in chosen.items() if path}
+        return self._found[subject]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._candidates)
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __contains__(self, subject: object) -> bool:
+        return subject in self._candidates
+
+    def with_files(self) -> list[int]:
+        """Subjects with at least one file that exists; none is opened."""
+        return [
+            subject
+            for subject, views in self._candidates.items()
+            if any(path.exists() for paths in views.values() for path in paths)
+        ]
+
+
+def _first_cine(paths: Sequence[Path]) -> Path | None:
+    for path in paths:
+        try:
+            if not is_still(path):
+                return path
+        except CohortError:
+            return path
+    return None

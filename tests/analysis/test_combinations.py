@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from lifelines.utils import concordance_index
+from sklearn.metrics import roc_auc_score
+
+from analysis.attribution.case import load_case
+from analysis.attribution.modalities import modality_ledger
+from analysis.attribution.target import Target
+from analysis.classification.data import probability
+from analysis.cohort.cohort import Cohort
+from analysis.cohort.schema import CohortError
+from analysis.combinations import by_combination, predict_combinations, subsets
+from analysis.predict import predict
+from analysis.store import ResultStore
+from tests.analysis.classification.toys import TABLES, train, write_cohort
+
+ALL = tuple(TABLES)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return Cohort.open(write_cohort(tmp_path_factory.mktemp("cohorts") / "hf", lacking=0.2))
+
+
+@pytest.fixture(scope="module")
+def runs(cohort, tmp_path_factory):
+    home = tmp_path_factory.mktemp("runs")
+    return {
+        "hf": train(cohort.folder, home / "hf", strategy="cross_attention", modalities=ALL[:2]),
+        "three": train(cohort.folder, home / "three"),
+        "time": train(cohort.folder, home / "time", task="incident_hf"),
+    }
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ResultStore(tmp_path / "results")
+
+
+def complete(cohort, task, split="internal", names=ALL):
+    ids = cohort.subject_ids(split, task)
+    return ids[cohort.availability().loc[ids, list(names)].all(axis=1).to_numpy()]
+
+
+def test_all_subsets_the_whole_last():
+    assert subsets(("a", "b", "c")) == (
+        ("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c"),
+    )  # fmt: skip
+
+
+def test_the_whole_is_the_prediction_that_the_app_shows(runs, cohort):
+    asked = cohort.subject_ids("internal", "hf")
+    ids, found = predict_combinations(runs["three"], cohort, asked)
+    assert np.array_equal(ids, complete(cohort, "hf"))
+    assert 0 < len(ids) < len(asked)
+    whole = predict(runs["three"], cohort, ids).values
+    assert np.allclose(found[ALL], whole, atol=1e-5)
+    assert len(found) == 7
+    assert all(np.abs(v - found[ALL]).max() > 0.01 for c, v in found.items() if c != ALL)
+
+
+@pytest.mark.parametrize("name", ["three", "hf"])
+def test_a_subset_is_what_the_patient_ledger_says_of_it(runs, cohort, name):
+    """The patient page hides modalities one patient at a time; the numbers must agree."""
+    run = runs[name]
+    ids, found = predict_combinations(run, cohort, cohort.subject_ids("internal", "hf"))
+    for row in (0, len(ids) - 1):
+        ledger = modality_ledger(load_case(run, cohort, int(ids[row])), Target())
+        for combination, values in found.items():
+            assert values[row, 0] == pytest.approx(ledger.value(set(combination))[0], abs=1e-4)
+
+
+def test_areas_and_differences_of_a_class_task(runs, cohort, store):
+    answer = by_combination(runs["three"], cohort, "internal", store, n_resamples=60)
+    ids, found = predict_combinations(runs["three"], cohort, complete(cohort, "hf"))
+    label = cohort.outcomes("hf", ids).label
+    areas = {c: roc_auc_score(label, v[:, 0]) for c, v in found.items()}
+    assert (answer["n"], answer["events"]) == (len(ids), int(label.sum()))
+    assert answer["n"] + answer["n_incomplete"] == len(cohort.subject_ids("internal", "hf"))
+    assert [tuple(c["modalities"]) for c in answer["combinations"]] == list(found)
+    for entry in answer["combinations"]:
+        combination = tuple(entry["modalities"])
+        assert entry["auc"]["value"] == pytest.approx(areas[combination])
+        called = probability(found[combination]) >= entry["cutoff"]["value"]
+        assert entry["accuracy"]["value"] == pytest.approx((called == label).mean())
+        assert entry["cutoff"]["n"] == len(complete(cohort, "hf", "tuning"))
+    assert [tuple(d["modalities"]) for d in answer["differences"]] == list(found)[:-1]
+    for d in answer["differences"]:
+        gap = areas[ALL] - areas[tuple(d["modalities"])]
+        assert d["difference"]["value"] == pytest.approx(gap)
+        assert d["p_holm"] >= d["p"]
+    assert len({e["cutoff"]["value"] for e in answer["combinations"]}) > 1
+    json.dumps(answer, allow_nan=False)
+    assert by_combination(runs["three"], cohort, "internal", store, n_resamples=60) == answer
+
+
+def test_concordance_of_a_survival_task(runs, cohort, store):
+    answer = by_combination(runs["time"], cohort, "internal", store, n_resamples=200)
+    ids, found = predict_combinations(runs["time"], cohort, complete(cohort, "incident_hf"))
+    truth = cohort.outcomes("incident_hf", ids)
+    c = {k: concordance_index(truth.time_days, -v[:, 0], truth.event) for k, v in found.items()}
+    for entry in answer["combinations"]:
+        assert entry["c_index"]["value"] == pytest.approx(c[tuple(entry["modalities"])])
+    for d in answer["differences"]:
+        gap = c[ALL] - c[tuple(d["modalities"])]
+        assert d["difference"]["value"] == pytest.approx(gap)
+        assert d["difference"]["low"] < gap < d["difference"]["high"]
+    raw = sorted(d["p"] for d in answer["differences"])
+    least = min(d["p_holm"] for d in answer["differences"])
+    assert least == pytest.approx(min(1.0, 6 * raw[0]))
+    assert answer["metric"] == "c_index"
+    json.dumps(answer, allow_nan=False)
+
+
+def test_what_cannot_be_combined_is_refused(runs, cohort, store, tmp_path):
+    lacking = np.setdiff1d(cohort.subject_ids("internal", "hf"), complete(cohort, "hf"))
+    with pytest.raises(CohortError, match="patients has all of labs, ecg, echo"):
+        predict_combinations(runs["three"], cohort, lacking)
+    with pytest.raises(CohortError, match="no split 'extern'"):
+        by_combination(runs["three"], cohort, "extern", store)
+    never = Cohort.open(write_cohort(tmp_path / "never", lacking=1.0))
+    with pytest.raises(CohortError, match="has all of"):
+        by_combination(runs["three"], never, "internal", store)
