@@ -87,8 +87,8 @@ def recommended_map(case: Case, modality: str, trust: Report | None) -> Choice:
     return FALLBACK_METHOD, FALLBACK_LAYER if FALLBACK_LAYER in layers else layers[-1]
 
 
-def recommended_signal_map(case: Case, modality: str, trust: Report | None) -> Choice:
-    """(method, layer) for a signal: the trust report's, else Grad-CAM++ at the last layer."""
+def recommended_recording_map(case: Case, modality: str, trust: Report | None) -> Choice:
+    """(method, layer) for an ECG or echo: the trust report's, else Grad-CAM++ at the last layer."""
     chosen = recommended(trust, modality)
     return chosen or ("gradcam_plus_plus", list(case.model.encoder(modality).map_layers)[-1])
 
@@ -156,10 +156,10 @@ def explain(
             )
             continue
         if kind is Kind.SIGNAL:
-            method, layer = recommended_signal_map(case, name, trust)
+            method, layer = recommended_recording_map(case, name, trust)
             signals.append(stored_signal_map(case, name, target, store, method=method, layer=layer))
         elif kind is Kind.VIDEO:
-            method, layer = recommended_signal_map(case, name, trust)
+            method, layer = recommended_recording_map(case, name, trust)
             videos.append(stored_video_map(case, name, target, store, method=method, layer=layer))
         if kind is not Kind.VOLUME:
             attributions.append(

@@ -18,8 +18,17 @@ import pandas as pd
 from analysis.attribution.case import Case, open_case
 from analysis.attribution.modalities import ModalityLedger, modality_ledger
 from analysis.attribution.result import Attribution, VolumeMap
-from analysis.attribution.stored import Progress, is_stored, stored_attribution, stored_map
+from analysis.attribution.signal import SignalMap
+from analysis.attribution.stored import (
+    Progress,
+    is_stored,
+    stored_attribution,
+    stored_map,
+    stored_signal_map,
+    stored_video_map,
+)
 from analysis.attribution.target import ClassLogit, LogRisk, Survival, Target
+from analysis.attribution.video import VideoMap
 from analysis.baseline_file import read_baseline
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import Split
@@ -239,6 +248,20 @@ class PatientDesk:
         """A map over the patient's scan, stored."""
         with self.workspace.work:
             return stored_map(case, modality, target, self.store, method=method, layer=layer)
+
+    def signal_map(
+        self, case: Case, modality: str, target: Target, method: str, layer: str | None
+    ) -> SignalMap:
+        """A map over the leads and time of the patient's signal, stored."""
+        with self.workspace.work:
+            return stored_signal_map(case, modality, target, self.store, method=method, layer=layer)
+
+    def video_map(
+        self, case: Case, modality: str, target: Target, method: str, layer: str | None
+    ) -> VideoMap:
+        """A map over the patient's videos, stored."""
+        with self.workspace.work:
+            return stored_video_map(case, modality, target, self.store, method=method, layer=layer)
 
     def trust(self, case: Case) -> Mapping[str, Any] | None:
         """`trust_of` the case's run and cohort."""

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.classification.evaluation import evaluate_labels
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError, CohortSpec, Split
+from analysis.combinations import by_combination
 from analysis.evaluation import (
     LEARNING_SPLITS,
     best_unimodal,
@@ -30,6 +32,7 @@ from analysis.evaluation import (
 )
 from analysis.features import Progress
 from analysis.predict import kind_on_file, predict_stored
+from analysis.retrieval import evaluate_retrieval
 from analysis.store import ResultStore
 from analysis.survival.comparison import compare
 from analysis.survival.concordance import uno_c
@@ -81,13 +84,14 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class Task:
-    """A survival task of a cohort for which there are runs."""
+    """A task of a cohort for which there are runs."""
 
     cohort: str
     name: str
     title: str
     event_title: str
     horizon_days: float | None
+    kind: str = "survival"
 
     @property
     def key(self) -> str:
@@ -276,18 +280,20 @@ class Workspace:
 
     # ------------------------------------------------------------ tasks and questions
 
-    def tasks(self) -> list[Task]:
-        """Survival tasks with at least one run and a readable cohort, in the cohorts' order."""
+    def tasks(self, *kinds: str) -> list[Task]:
+        """Tasks with at least one run and a readable cohort, in the cohorts' order.
+
+        kinds: 'survival' and 'classification'; all if empty.
+        """
         wanted = {
-            (e.config.cohort.name, e.config.task.name)
-            for e in self.runs()
-            if e.config is not None and e.config.task.kind == "survival"
+            (e.config.cohort.name, e.config.task.name) for e in self.runs() if e.config is not None
         }
         return [
-            Task(entry.name, name, spec.title, spec.event_title, spec.horizon_days)
+            Task(entry.name, name, spec.title, spec.event_title, spec.horizon_days, spec.kind)
             for entry in self.cohorts()
             if entry.cohort is not None
             for name, spec in entry.cohort.spec.tasks.items()
+            if not kinds or spec.kind in kinds
             if wanted & {(c, name) for c in (entry.name, *_names(entry.cohort.spec))}
         ]
 
@@ -371,9 +377,26 @@ class Workspace:
         progress: Progress | None = None,
     ) -> dict[str, Any]:
         """The very content of `fusionlens evaluate --json` for these runs; stored."""
+        evaluated = evaluate if task.kind == "survival" else evaluate_labels
         with self._work:
             runs = self._named(task, names)
-            return evaluate(runs, self.cohort(task.cohort), split, self.store, progress=progress)
+            cohort = self.cohort(task.cohort)
+            return evaluated(runs, cohort, split, self.store, progress=progress)
+
+    def combinations(self, task: Task, name: str, split: str) -> dict[str, Any]:
+        """A run with every combination of its modalities, on the same patients; stored."""
+        with self._work:
+            (run,) = self._named(task, [name])
+            return by_combination(run, self.cohort(task.cohort), split, self.store)
+
+    def retrieval(
+        self, task: Task, name: str, split: str, pool_size: int | None = None
+    ) -> dict[str, Any]:
+        """How well a run finds a patient's other modalities from one of them; stored."""
+        with self._work:
+            (run,) = self._named(task, [name])
+            cohort = self.cohort(task.cohort)
+            return evaluate_retrieval(run, cohort, split, self.store, pool_size)
 
     def risk_groups(
         self,

@@ -19,7 +19,8 @@ from models.pretraining import Report
 class Target:
     """One measurement. kind: a value in its own unit, a finding (0 or 1), or an angle in degrees.
 
-    centre, spread: usual mean and sd of a value; it is learnt as (value - centre) / spread.
+    centre, spread: usual mean and sd of a value, which is learnt as (value - centre) / spread
+    unless `Readings.fit` has taken them from the records at hand.
     """
 
     name: str
@@ -72,14 +73,41 @@ class Readings(nn.Module):
     different scales are read alike.
     """
 
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, pooled_width: int, targets: Sequence[Target]) -> None:
         super().__init__()
         self.targets = tuple(targets)
         widths = [2 if target.kind == "angle" else 1 for target in self.targets]
         self.norm = nn.BatchNorm1d(pooled_width, affine=False)
+        self.register_buffer("centre", torch.tensor([t.centre for t in self.targets]))
+        self.register_buffer("spread", torch.tensor([t.spread for t in self.targets]))
         self.heads = nn.ModuleDict(
             {t.name: nn.Linear(pooled_width, w) for t, w in zip(self.targets, widths, strict=True)}
         )
+
+    def fit(self, truth: Mapping[str, Tensor]) -> None:
+        """Take each value's mean and sd, and how common a finding is, from measured records.
+
+        truth: as in `ReadingBatch.targets`. A target known in fewer than two records keeps its
+        usual scale.
+        """
+        for i, target in enumerate(self.targets):
+            seen = truth[target.name][~truth[target.name].isnan()].float()
+            if len(seen) < 2:
+                continue
+            if target.kind == "finding":
+                bias = torch.logit(seen.mean().clamp(0.01, 0.99))
+                nn.init.constant_(self._head(target.name).bias, float(bias))
+            elif target.kind == "value":
+                self.centre[i] = seen.mean()
+                self.spread[i] = seen.std().clamp_min(1e-3 * target.spread)
+
+    def _head(self, name: str) -> nn.Linear:
+        head = self.heads[name]
+        assert isinstance(head, nn.Linear)
+        return head
 
     def raw(self, pooled: Tensor) -> dict[str, Tensor]:
         """{target: (B, 1 or 2)} on the training scale: standard scores, logits, (sin, cos)."""
@@ -90,14 +118,14 @@ class Readings(nn.Module):
         """{target: (B,)} in the target's own unit: values, probabilities, degrees -180 to 180."""
         raw = self.raw(pooled)
         read = {}
-        for target in self.targets:
+        for i, target in enumerate(self.targets):
             y = raw[target.name]
             if target.kind == "angle":
                 read[target.name] = torch.rad2deg(torch.atan2(y[:, 0], y[:, 1]))
             elif target.kind == "finding":
                 read[target.name] = torch.sigmoid(y[:, 0])
             else:
-                read[target.name] = y[:, 0] * target.spread + target.centre
+                read[target.name] = y[:, 0] * self.spread[i] + self.centre[i]
         return read
 
     def losses(self, pooled: Tensor, truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -107,8 +135,9 @@ class Readings(nn.Module):
         angle's sine and cosine.
         """
         losses = {}
-        for name, y in self.raw(pooled).items():
-            target = next(t for t in self.targets if t.name == name)
+        raw = self.raw(pooled)
+        for i, target in enumerate(self.targets):
+            name, y = target.name, raw[target.name]
             if name not in truth:
                 raise ValueError(
                     f"the batch has no target '{name}'; give it, NaN where it is not known."
@@ -124,7 +153,7 @@ class Readings(nn.Module):
             elif target.kind == "finding":
                 losses[name] = F.binary_cross_entropy_with_logits(guess[:, 0], wanted)
             else:
-                wanted = (wanted - target.centre) / target.spread
+                wanted = (wanted - self.centre[i]) / self.spread[i]
                 losses[name] = F.mse_loss(guess[:, 0], wanted)
         return losses
 

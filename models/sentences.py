@@ -233,7 +233,9 @@ class Sentences(BaseModel):
         shown = []
         for i in range(n):
             token, is_number = int(fields["tokens"][row, i]), bool(fields["is_number"][row, i])
-            word = f"{float(fields['numbers'][row, i]):.4g}" if is_number else self.words[token]
+            word = (
+                spoken_number(float(fields["numbers"][row, i])) if is_number else self.words[token]
+            )
             shown.append(ToldWord(word, int(fields["sentence"][row, i]), values[i]))
         return shown
 
@@ -244,6 +246,11 @@ class Sentences(BaseModel):
             name = self.columns[told.sentence].name
             spans[name] = slice(spans[name].start if name in spans else i, i + 1)
         return spans
+
+
+def spoken_number(value: float) -> str:
+    """A number as it is told: four digits, or all those before the decimal point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def split(text: str) -> list[str]:

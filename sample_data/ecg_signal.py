@@ -83,8 +83,8 @@ _QRS: dict[str, tuple[_Bump, ...]] = {
     "left": (
         _Bump(0.15, 0.060, (0.12, 0.08, 0.12)),
         _Bump(0.34, 0.105, (0.68, 0.52, -0.95)),
-        _Bump(0.52, 0.100, (0.24, 0.19, -0.98)),
-        _Bump(0.70, 0.120, (0.72, 0.50, -1.02)),
+        _Bump(0.52, 0.100, (0.31, 0.24, -0.98)),
+        _Bump(0.69, 0.108, (0.74, 0.50, -1.02)),
     ),
     "right": (
         _Bump(0.13, 0.052, (-0.14, -0.05, 0.22)),
@@ -296,11 +296,11 @@ def _add(
 def _add_plateau(
     vector: npt.NDArray[np.float64], start_s: float, end_s: float, level: _Floats
 ) -> None:
-    """Add an ST segment: up within 20 ms about the J point, fading into the T wave."""
+    """Add an ST segment: up within the last 20 ms of the QRS, fading into the T wave."""
     if not level.any():
         return
     where, time = _span(start_s - 0.02, end_s)
-    up = np.clip((time - start_s + 0.01) / 0.02, 0.0, 1.0)
+    up = np.clip((time - start_s + 0.02) / 0.02, 0.0, 1.0)
     down = np.clip((end_s - time) / (0.5 * (end_s - start_s)), 0.0, 1.0)
     shape = up**2 * (3.0 - 2.0 * up) * down**2 * (3.0 - 2.0 * down)
     vector[:, where] += level[:, None] * shape

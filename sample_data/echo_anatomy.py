@@ -31,16 +31,20 @@ LV_SHAPE = (0.38, 0.78)
 RV_SHAPE = (0.30, 0.88)
 ATRIUM_SHAPE = (0.48, 0.72)
 JET_SHAPE = (0.62, 0.22)
+ATRIAL_WALL_MM = 2.8
+RV_WALL_MM = 4.5
+# Share of the Nyquist velocity below which a scanner shows no colour.
+WALL_FILTER = 0.10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """Millimetres in each frame, arrays (F,).
 
-    lv_width and lv_length are those of the cavity, wall the thickness of septum and free wall,
-    base the y of the mitral annulus. rv_width is the basal diameter of the right ventricle,
+    lv_width and lv_length are those of the cavity, wall the thickness of septum and free wall.
+    rv_width is the basal diameter of the right ventricle,
     la_width the anteroposterior diameter of the left atrium. squeeze: contraction of the right
-    heart, 0..1.
+    heart. pulse: filling of the aorta, 1 at the end of an ordinary ejection.
     """
 
     lv_width: np.ndarray
@@ -54,12 +58,15 @@ class Sizes:
 
     @property
     def base(self) -> np.ndarray:
-        return 0.8 * self.wall + self.lv_length
+        """Local y of the mitral annulus; the outside of the apex stays at 0."""
+        y: np.ndarray = 0.8 * self.wall + self.lv_length
+        return y
 
     @property
     def base_half(self) -> np.ndarray:
         """Half the width of the left ventricle at its base."""
-        return 0.5 * LV_SHAPE[1] * self.lv_width
+        half: np.ndarray = 0.5 * LV_SHAPE[1] * self.lv_width
+        return half
 
 
 def sizes_of(heart: Heart, cycle: Cycle) -> Sizes:
@@ -104,12 +111,18 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Blood in motion. direction: (2,) local unit vector. speed: (F,) in Nyquist velocities."""
+    """Blood in motion. direction: local, of any length. speed: (F,) in Nyquist velocities."""
 
     contour: np.ndarray
     direction: tuple[float, float]
     speed: np.ndarray
     turbulent: bool = False
+
+    @property
+    def shown(self) -> np.ndarray:
+        """(F,) bool, the frames in which the blood moves fast enough to be coloured."""
+        fast: np.ndarray = self.speed > (2.0 * WALL_FILTER if self.turbulent else WALL_FILTER)
+        return fast
 
 
 @dataclass(kw_only=True)
@@ -142,7 +155,8 @@ class Plane:
     def to_picture(self, local: np.ndarray) -> np.ndarray:
         """(..., 2) local points as (x, depth) millimetres from the transducer."""
         turned = rotate(local - np.asarray(self.anchor), self.rotation_deg)
-        return turned + np.asarray(self.at)
+        place: np.ndarray = turned + np.asarray(self.at)
+        return place
 
 
 def xy(x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
@@ -185,11 +199,14 @@ def bullet(
     across = np.stack([direction[..., 1], -direction[..., 0]], axis=-1)
     wide = (np.asarray(width)[..., None] * u)[..., None] * across[..., None, :]
     deep = (np.asarray(length)[..., None] * v)[..., None] * direction[..., None, :]
-    return base[..., None, :] + wide + deep
+    curve: np.ndarray = base[..., None, :] + wide + deep
+    return curve
 
 
-def offset(curve: np.ndarray, distance: np.ndarray | float, *, tip: float = 1.0) -> np.ndarray:
-    """The open curve moved outwards by `distance` (F,), by `tip` times that in its middle."""
+def offset(
+    curve: np.ndarray, distance: np.ndarray | float, *, tip: float = 1.0, ends: float = 1.0
+) -> np.ndarray:
+    """The open curve moved outwards by `distance` (F,); `tip` and `ends` are factors on it."""
     tangent = np.empty_like(curve)
     tangent[:, 1:-1] = curve[:, 2:] - curve[:, :-2]
     tangent[:, 0] = curve[:, 1] - curve[:, 0]
@@ -197,10 +214,13 @@ def offset(curve: np.ndarray, distance: np.ndarray | float, *, tip: float = 1.0)
     normal = np.stack([-tangent[..., 1], tangent[..., 0]], axis=-1)
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
     n = curve.shape[1]
-    taper = 1.0 + (tip - 1.0) * np.clip(1.0 - np.abs(np.linspace(-3.0, 3.0, n)), 0.0, 1.0)
+    place = np.abs(np.linspace(-1.0, 1.0, n))
+    taper = 1.0 + (tip - 1.0) * np.clip(1.0 - 3.0 * place, 0.0, 1.0)
+    taper += (ends - 1.0) * np.clip(6.0 * place - 5.0, 0.0, 1.0) ** 2
     side = np.sign(((curve - curve.mean(axis=1, keepdims=True)) * normal).sum())
     reach = np.broadcast_to(np.asarray(distance, float), curve.shape[:1])[:, None] * taper * side
-    return curve + reach[..., None] * normal
+    moved: np.ndarray = curve + reach[..., None] * normal
+    return moved
 
 
 def disc(centre: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
@@ -208,7 +228,8 @@ def disc(centre: np.ndarray, width: np.ndarray | float, height: np.ndarray | flo
     angle = np.linspace(0.0, 2.0 * np.pi, 36, endpoint=False)
     x = 0.5 * np.asarray(width)[..., None] * np.cos(angle)
     y = 0.5 * np.asarray(height)[..., None] * np.sin(angle)
-    return centre[..., None, :] + xy(x, y)
+    outline: np.ndarray = centre[..., None, :] + xy(x, y)
+    return outline
 
 
 def tube(path: np.ndarray, half: np.ndarray) -> np.ndarray:

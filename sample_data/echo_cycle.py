@@ -32,8 +32,9 @@ class Cycle:
     ventricles, 0 at end-diastole, 1 at end-systole. atrial_emptying: 0 when the atria are
     largest (end-systole), 1 when smallest; fibrillating atria stop at 0.5. mitral, aortic:
     opening of the atrioventricular and of the arterial valves, 0..1. systole: 1 while the
-    ventricular pressure is above the atrial one, when a leaking mitral valve leaks. ed_frame, es_frame:
-    end-diastole and end-systole of the first whole beat, which ejects the full stroke volume.
+    ventricular pressure is above the atrial one, when a leaking mitral valve leaks. ed_frame,
+    es_frame: end-diastole and end-systole of the first whole beat, which ejects the full stroke
+    volume.
     """
 
     phase: np.ndarray
@@ -118,13 +119,15 @@ def _mitral_opening(
     e_wave = _rise(since, relaxed, peak) * (1.0 - 0.65 * _rise(since, peak, early_end))
     middle = atrial_start + 0.5 * (cycle - atrial_start)
     late = a_wave * _rise(since, atrial_start, middle)
-    return np.maximum(e_wave, late) * (1.0 - _rise(since, middle, cycle))
+    opening: np.ndarray = np.maximum(e_wave, late) * (1.0 - _rise(since, middle, cycle))
+    return opening
 
 
 def _rise(time: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """0 before start, 1 after end, a smooth step between."""
     x = np.clip((time - start) / np.maximum(end - start, 1e-6), 0.0, 1.0)
-    return x * x * (3.0 - 2.0 * x)
+    step: np.ndarray = x * x * (3.0 - 2.0 * x)
+    return step
 
 
 def _blend(early: np.ndarray, late: np.ndarray, share: float) -> np.ndarray:

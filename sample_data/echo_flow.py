@@ -9,11 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sample_data.echo_anatomy import Plane
+from sample_data.echo_anatomy import WALL_FILTER, Plane
 from sample_data.echo_texture import Fan
-
-_WALL_FILTER = 0.10
-_SHOWN_JET = 0.2
 
 
 def _colour_scale() -> np.ndarray:
@@ -29,18 +26,25 @@ def _colour_scale() -> np.ndarray:
 _COLOURS = _colour_scale()
 
 
-def colour_box(plane: Plane, centre: tuple[float, float], mm_per_pixel: float, sector: Fan) -> np.ndarray:
-    """(size, size) bool, the part of the sector where flow is measured; centre in pixels."""
-    assert plane.box is not None
-    _, half_angle, half_depth = plane.box
+def colour_box(
+    box: tuple[tuple[float, float], float, float],
+    centre: np.ndarray,
+    mm_per_pixel: float,
+    sector: Fan,
+) -> np.ndarray:
+    """(size, size) bool, the part of the sector where flow is measured.
+
+    box: that of a `Plane`. centre: its middle in pixels (x, y).
+    """
+    _, half_angle, half_depth = box
     x, y = centre[0] - sector.origin[0], centre[1] - sector.origin[1]
     angle, radius = np.degrees(np.arctan2(x, y)), np.hypot(x, y)
-    box: np.ndarray = (
+    inside: np.ndarray = (
         (np.abs(sector.angle - angle) <= half_angle)
         & (np.abs(sector.radius - radius) <= half_depth / mm_per_pixel)
         & sector.inside
     )
-    return box
+    return inside
 
 
 def paint_flow(
@@ -65,9 +69,7 @@ def paint_flow(
     jet = np.zeros((count, size, size), bool)
     for code, (flow, direction) in enumerate(zip(plane.flows, directions, strict=True), start=1):
         towards = -(direction[0] * sine + direction[1] * cosine)
-        moving = np.flatnonzero(np.abs(flow.speed) > _WALL_FILTER)
-        if flow.turbulent:
-            moving = np.flatnonzero(flow.speed > _SHOWN_JET)
+        moving = np.flatnonzero(flow.shown)
         here = (flow_labels[moving] == code) & visible[moving]
         if flow.turbulent:
             jet[moving] |= here
@@ -81,8 +83,8 @@ def paint_flow(
     texture /= texture.std()
     for i, (top, left) in enumerate(rng.integers(0, 64, (count, 2))):
         grain = texture[top : top + size, left : left + size]
-        smooth[i] += np.where(jet[i], 0.75, 0.07) * grain
-    shown = visible & (np.abs(smooth) > _WALL_FILTER)
+        smooth[i] += np.where(jet[i], 0.75, 0.12 * np.minimum(np.abs(smooth[i]), 0.5)) * grain
+    shown = visible & (np.abs(smooth) > WALL_FILTER)
     aliased = np.mod(smooth[shown] + 1.0, 2.0) - 1.0
     colours = _COLOURS[np.round(127.5 * (aliased + 1.0)).astype(np.intp)]
     turbulent = jet[shown] & (rng.random(len(aliased)) < 0.35)

@@ -19,7 +19,9 @@ from sample_data.echo_texture import LEVELS, Fan, add_noise, fan, moving_speckle
 from sample_data.heart import VIEWS, Heart
 
 _SUBPIXEL_BITS = 4
-_MOTION_REACH_MM = 55.0
+# Share of the way to the core that the middle of the wall goes, per unit of ejection fraction.
+_PULL = 0.36
+_MOTION_REACH_MM = 42.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,7 @@ def render_loop(
     probe = _Probe(plane, sector, scale, rng)
 
     areas, lines, names = _draw(plane, probe, frames, size)
-    background = plane.near_field
-    area_level = _levels([background] + [area.tissue for area in plane.areas])
+    area_level = _levels([plane.near_field] + [area.tissue for area in plane.areas])
     line_level = _levels(["blood"] + [line.tissue for line in plane.lines])
     echo = np.maximum(cv2.LUT(areas, area_level), cv2.LUT(lines, line_level))
     grey = _scan(echo, heart, plane, probe, cycle.ejected, rng)
@@ -87,18 +88,10 @@ def render_loop(
     grey *= sector.inside
     picture = cv2.cvtColor(grey.reshape(-1, size), cv2.COLOR_GRAY2RGB)
     picture = picture.reshape(frames, size, size, 3)
-    if plane.box is not None:
-        blood = _levels(["lung"] + [a.tissue for a in plane.areas]) == LEVELS["blood"]
-        box = colour_box(plane, probe.to_pixels(np.asarray(plane.box[0])), scale, sector)
-        visible = cv2.LUT(areas, blood.astype(np.uint8)).astype(bool) & box
-        flow_labels = np.zeros((frames, size, size), np.uint8)
-        for code, flow in enumerate(plane.flows, start=1):
-            _fill(flow_labels, probe.to_pixels(flow.contour), code)
-        directions = [probe.turn(np.asarray(flow.direction)) for flow in plane.flows]
-        # A jet is told apart only in the chamber that it leaks into.
-        jet = paint_flow(picture, flow_labels, plane, directions, visible, box, sector, rng)
-        if heart.regurgitation > 0.0:
-            masks["regurgitant_jet"] = jet & masks["la"]
+    jet = _colour(picture, areas, plane, probe, rng)
+    if heart.regurgitation > 0.0 and plane.flows:
+        # What shows between the leaflets is not part of the jet area that is measured.
+        masks["regurgitant_jet"] = jet & masks["la"]
     return Loop(
         frames=picture,
         frame_time_ms=1000.0 / fps,
@@ -124,8 +117,10 @@ class _Probe:
         return pixels
 
     def turn(self, direction: np.ndarray) -> np.ndarray:
-        """A local direction as one of the picture."""
-        return rotate(direction, self.plane.rotation_deg + self.tilt)
+        """A local direction as a unit vector of the picture."""
+        turned = rotate(direction, self.plane.rotation_deg + self.tilt)
+        unit: np.ndarray = turned / np.linalg.norm(turned)
+        return unit
 
 
 def _draw(
@@ -153,8 +148,10 @@ def _draw(
     return areas, lines, names
 
 
-def _fill(labels: np.ndarray, contours: np.ndarray, code: int) -> None:
-    """Fill polygon f of (F, N, 2) pixels in frame f of labels (F, size, size)."""
+def _fill(
+    labels: np.ndarray, contours: np.ndarray, code: int, where: np.ndarray | None = None
+) -> None:
+    """Fill polygon f of (F, N, 2) pixels in frame f of labels (F, size, size), if `where`[f]."""
     following = np.roll(contours, -1, axis=1)
     tangent = following - np.roll(contours, 1, axis=1)
     area = (contours[..., 0] * following[..., 1] - contours[..., 1] * following[..., 0]).sum()
@@ -163,6 +160,8 @@ def _fill(labels: np.ndarray, contours: np.ndarray, code: int) -> None:
     # fillPoly also paints the pixels that the border runs through: half a pixel too much.
     size = labels.shape[1]
     polygons = _fixed_point(contours - 0.5 * normal, size)
+    if where is not None:
+        polygons = polygons[where]
     cv2.fillPoly(labels.reshape(-1, size), list(polygons), code, shift=_SUBPIXEL_BITS)
 
 
@@ -171,6 +170,23 @@ def _fixed_point(points: np.ndarray, size: int) -> np.ndarray:
     tall = np.clip(points, 0.0, size - 1.0)
     tall[..., 1] += size * np.arange(len(points))[:, None]
     return np.asarray(np.round(tall * (1 << _SUBPIXEL_BITS)), np.int32)
+
+
+def _colour(
+    picture: np.ndarray, areas: np.ndarray, plane: Plane, probe: _Probe, rng: np.random.Generator
+) -> np.ndarray:
+    """Paints the flow of a Doppler view into picture (F, size, size, 3); returns the jet's mask."""
+    if plane.box is None:
+        return np.zeros(areas.shape, bool)
+    blood = _levels(["lung"] + [area.tissue for area in plane.areas]) == LEVELS["blood"]
+    middle = probe.to_pixels(np.asarray(plane.box[0]))
+    box = colour_box(plane.box, middle, probe.scale, probe.sector)
+    visible = cv2.LUT(areas, blood.astype(np.uint8)).astype(bool) & box
+    labels = np.zeros(areas.shape, np.uint8)
+    for code, flow in enumerate(plane.flows, start=1):
+        _fill(labels, probe.to_pixels(flow.contour), code, where=flow.shown)
+    directions = [probe.turn(np.asarray(flow.direction)) for flow in plane.flows]
+    return paint_flow(picture, labels, plane, directions, visible, box, probe.sector, rng)
 
 
 def _levels(tissues: list[str]) -> np.ndarray:
@@ -195,7 +211,7 @@ def _scan(
     mirror = np.maximum(level[:, 2:] - level[:, :-2], 0) >> 2
     level[:, 1:-1] += mirror
     core = probe.to_pixels(np.asarray(plane.core))
-    pull = 0.45 * heart.ejection_fraction * ejected
+    pull = _PULL * heart.ejection_fraction * ejected
     level += moving_speckle(
         size, rng, (float(core[0]), float(core[1])), _MOTION_REACH_MM / probe.scale, pull
     )
@@ -203,7 +219,7 @@ def _scan(
         size, rng, gain=heart.gain, depth_mm=heart.depth_mm, near_field=plane.near_field
     )
     add_noise(level, rng)
-    return np.clip(level, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(level, 0, 255), np.uint8)
 
 
 def _mask(labels: np.ndarray, codes: list[int]) -> np.ndarray:

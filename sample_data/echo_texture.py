@@ -52,7 +52,7 @@ class Fan:
 
     def mm_per_pixel(self, depth_mm: float) -> float:
         """Scale of a picture that shows `depth_mm`."""
-        return depth_mm / (_DEPTH_SHARE * self.inside.shape[0])
+        return float(depth_mm / (_DEPTH_SHARE * self.inside.shape[0]))
 
 
 @lru_cache(maxsize=8)
@@ -79,7 +79,7 @@ def _speckle() -> np.ndarray:
     envelope = np.hypot(scatter[..., 0], scatter[..., 1])
     level = np.log(np.maximum(envelope, 0.08 * envelope.mean()))
     level = (level - level.mean()) / level.std()
-    return (_SPECKLE_LEVELS * level).astype(np.float32)
+    return np.asarray(_SPECKLE_LEVELS * level, np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -121,7 +121,7 @@ def moving_speckle(
     sector = fan(size)
     y, x = np.mgrid[:size, :size].astype(np.float32)
     dx, dy = x - np.float32(core[0]), y - np.float32(core[1])
-    fade = np.exp(-(dx**2 + dy**2) / np.float32(reach**2))
+    fade = np.exp(-(((dx**2 + dy**2) / np.float32(reach**2)) ** 2))
     dx, dy = dx * fade, dy * fade
     # First-order change of depth and angle; the fan's own point has no angle to speak of.
     radius = np.maximum(sector.radius, 4.0)
@@ -177,7 +177,7 @@ def static_levels(
 
     left, top = rng.integers(0, _MARGIN, 2)
     window = _patches()[top : top + _TEXTURE_ROWS, left : left + _TEXTURE_COLUMNS]
-    level += 9.0 * cv2.remap(window, column, row, cv2.INTER_LINEAR)
+    level += 12.0 * cv2.remap(window, column, row, cv2.INTER_LINEAR)
     level += 70.0 * np.exp(-((depth / 9.0) ** 2))
     if near_field in ("chest", "neck"):
         # Skin, fat, muscle and fascia lie in layers across the beams.

@@ -24,19 +24,6 @@ VIEWS = (
     "SSN",
     "Subcostal",
 )
-VIEW_TITLES = {
-    "A2C": "Apical two-chamber",
-    "A3C": "Apical three-chamber",
-    "A4C": "Apical four-chamber",
-    "A5C": "Apical five-chamber",
-    "Apical_Doppler": "Apical, colour Doppler",
-    "Doppler_Parasternal_Long": "Parasternal long axis, colour Doppler",
-    "Doppler_Parasternal_Short": "Parasternal short axis, colour Doppler",
-    "Parasternal_Long": "Parasternal long axis",
-    "Parasternal_Short": "Parasternal short axis",
-    "SSN": "Suprasternal",
-    "Subcostal": "Subcostal",
-}
 ECG_RATE_HZ = 500.0
 ECG_SECONDS = 10.0
 

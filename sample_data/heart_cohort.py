@@ -9,6 +9,8 @@
                                    fibrillate), start_s, end_s, carries (the findings of the task
                                    that it shows in this patient), task; both empty where none
     truth/lab_columns.parquet      task, column, term, coefficient, meaning
+    truth/echo_loops.parquet       subject_id, view, ed_frame, es_frame, frame_time_ms,
+                                   mm_per_pixel of the loops that are files
     truth/echo/ID.npz              packed bits of every structure's mask, named VIEW.STRUCTURE;
                                    shape (frames, height, width)
 
@@ -23,10 +25,9 @@ import multiprocessing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,9 @@ from analysis.cohort.write import (
 )
 from models.contracts import Kind
 from sample_data.ecg_signal import Tracing, render_ecg
-from sample_data.heart import ECG_RATE_HZ, LEADS, VIEWS, Heart
+from sample_data.echo_loop import Loop, render_loop
+from sample_data.heart import VIEWS, Heart
+from sample_data.heart_files import write_records
 from sample_data.heart_labs import LAB_COLUMNS
 from sample_data.heart_outcomes import HF, HORIZON_DAYS, INCIDENT_HF, HeartOutcome, draw_outcome
 from sample_data.heart_patients import (
@@ -57,10 +60,7 @@ from sample_data.heart_patients import (
     Stream,
     draw_heart_patient,
 )
-from sample_data.heart_truth import causal_columns, segment_rows, truth_row, write_masks
-
-if TYPE_CHECKING:
-    from sample_data.echo_loop import Loop
+from sample_data.heart_truth import causal_columns, segment_rows, truth_row
 
 LABS_FILE = "tables/labs.parquet"
 _CHUNK = 8  # eight patients' loops are about 100 MB
@@ -164,8 +164,6 @@ def tracing_of(patient: HeartPatient) -> Tracing:
 
 def loop_of(patient: HeartPatient, view: str) -> Loop:
     """The patient's loop of a view; each view has its own generator."""
-    from sample_data.echo_loop import render_loop
-
     return render_loop(patient.heart, view, patient.generator(Stream.ECHO, VIEWS.index(view)))
 
 
@@ -246,6 +244,7 @@ class _Chunk:
     imaging: list[dict[str, Any]]
     truths: list[dict[str, Any]]
     segments: list[dict[str, Any]]
+    loops: list[dict[str, Any]]
     sink_subjects: list[int]
     sink_arrays: Mapping[str, np.ndarray]
 
@@ -260,7 +259,7 @@ def _start_worker(factory: SinkFactory | None) -> None:
 
 
 def _simulate_chunk(job: _Job, numbers: range) -> _Chunk:
-    chunk = _Chunk([], [], [], [], [], [], [], {})
+    chunk = _Chunk([], [], [], [], [], [], [], [], {})
     splits = job.plan.splits()
     recordings = []
     for number in numbers:
@@ -278,7 +277,9 @@ def _simulate_chunk(job: _Job, numbers: range) -> _Chunk:
         if patient.has_echo and (filed or sunk):
             loops = {view: loop_of(patient, view) for view in patient.heart.views}
         if filed:
-            chunk.imaging += _write_files(job.folder, patient, tracing, loops)
+            imaging, told = write_records(job.folder, patient, tracing, loops)
+            chunk.imaging += imaging
+            chunk.loops += told
         if sunk and (tracing is not None or loops):
             recordings.append(
                 Recording(
@@ -298,51 +299,6 @@ def _simulate_chunk(job: _Job, numbers: range) -> _Chunk:
                     f"sink array '{name}' has {len(array)} rows, not {len(recordings)}"
                 )
     return chunk
-
-
-def _write_files(
-    folder: Path, patient: HeartPatient, tracing: Tracing | None, loops: Mapping[str, Loop]
-) -> list[dict[str, Any]]:
-    """The patient's ECG and loops as files, with the masks; their rows of the index."""
-    from analysis.cohort.write import write_cine, write_signal
-
-    rows = []
-    if tracing is not None:
-        path = Path(ECG) / f"{patient.subject_id}.hea"
-        write_signal(folder / path, tracing.array, LEADS, ECG_RATE_HZ)
-        acquired = patient.index_time + timedelta(minutes=25)
-        rows.append(_index_row(patient, ECG, path, "12-lead", acquired))
-    for at, (view, loop) in enumerate(loops.items()):
-        path = Path(ECHO) / str(patient.subject_id) / f"{view}.dcm"
-        colour = view in COLOUR_VIEWS
-        write_cine(
-            folder / path,
-            loop.frames if colour else np.ascontiguousarray(loop.frames[..., 0]),
-            loop.frame_time_ms,
-            loop.mm_per_pixel,
-            view,
-            (str(patient.subject_id), view),
-        )
-        acquired = patient.index_time + timedelta(hours=3, minutes=at)
-        rows.append(_index_row(patient, ECHO, path, view, acquired))
-    if loops:
-        write_masks(folder / "truth" / "echo" / f"{patient.subject_id}.npz", loops)
-    return rows
-
-
-COLOUR_VIEWS = tuple(view for view in VIEWS if "Doppler" in view)
-
-
-def _index_row(
-    patient: HeartPatient, modality: str, path: Path, view: str, acquired: datetime
-) -> dict[str, Any]:
-    return {
-        "modality": modality,
-        "subject_id": patient.subject_id,
-        "path": path.as_posix(),
-        "view": view,
-        "acquired": acquired,
-    }
 
 
 # ---------------------------------------------------------------- the whole cohort
@@ -420,6 +376,8 @@ def _write_tables(plan: HeartPlan, folder: Path, chunks: Sequence[_Chunk]) -> He
     _write_parquet(truth / "patients.parquet", [row for c in chunks for row in c.truths])
     _write_parquet(truth / "ecg_segments.parquet", [row for c in chunks for row in c.segments])
     _write_parquet(truth / "lab_columns.parquet", causal_columns())
+    if any(chunk.loops for chunk in chunks):
+        _write_parquet(truth / "echo_loops.parquet", [row for c in chunks for row in c.loops])
     write_spec(heart_spec(plan), folder)
     sunk = [chunk for chunk in chunks if chunk.sink_subjects]
     names = list(sunk[0].sink_arrays) if sunk else []

@@ -67,7 +67,7 @@ _DRUGS = tuple(name for name in LAB_COLUMNS if name.startswith("drug_"))
 _REPORTED: Mapping[str, tuple[float, float, int]] = {
     "height": (140.0, 203.0, 0),
     "weight": (36.0, 190.0, 1),
-    "bmi": (14.0, 62.0, 1),
+    "bmi": (11.0, 80.0, 1),
     "anion_gap": (4.0, 32.0, 0),
     "bicarbonate": (10.0, 42.0, 0),
     "creatinine": (0.3, 11.0, 1),

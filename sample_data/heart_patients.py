@@ -175,9 +175,10 @@ def _mixed(own: float, severity: float) -> float:
 
 
 def _draw_absent(rng: np.random.Generator, site: HeartSite) -> set[str]:
-    drawn = rng.random(3).tolist()
-    absent = {m for m, u in zip((LABS, ECG, ECHO), drawn, strict=True) if u < site.without[m]}
-    return absent if len(absent) < 3 else {ECG, ECHO}
+    drawn = rng.random(len(site.without)).tolist()
+    pairs = zip(site.without.items(), drawn, strict=True)
+    absent: set[str] = {modality for (modality, chance), u in pairs if u < chance}
+    return absent if len(absent) < len(drawn) else {ECG, ECHO}
 
 
 def _draw_heart(

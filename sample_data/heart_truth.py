@@ -1,24 +1,17 @@
-"""The truth folder of the simulated heart-failure cohort: rows of its tables, and masks.
+"""The truth folder of the simulated heart-failure cohort: rows of its tables.
 
 What each file holds is said in `heart_cohort`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from sample_data.ecg_signal import Tracing
 from sample_data.heart import Heart
 from sample_data.heart_outcomes import HF, INCIDENT_HF, TERMS, HeartOutcome, t_inversion_shown
 from sample_data.heart_patients import HeartPatient
-
-if TYPE_CHECKING:
-    from sample_data.echo_loop import Loop
 
 
 def truth_row(patient: HeartPatient, outcome: HeartOutcome) -> dict[str, Any]:
@@ -89,31 +82,3 @@ def causal_columns() -> list[dict[str, object]]:
         for term in terms
         for column in term.columns
     ]
-
-
-def write_masks(path: Path, loops: Mapping[str, Loop]) -> None:
-    """Write truth/echo/ID.npz; the loops are of one size."""
-    masks = {
-        f"{view}.{structure}": np.packbits(mask)
-        for view, loop in loops.items()
-        for structure, mask in loop.masks.items()
-    }
-    shape = np.asarray(next(iter(loops.values())).frames.shape[:3], np.int32)
-    # numpy dates the members of an archive 1980, so equal masks are equal bytes
-    np.savez_compressed(path, shape=shape, **masks)  # type: ignore[arg-type]
-
-
-def read_echo_masks(folder: Path, subject_id: int) -> dict[str, dict[str, np.ndarray]]:
-    """{view: {structure: (frames, height, width) bool}} of a patient whose echo was written.
-
-    Raises FileNotFoundError where the patient has none.
-    """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(Path(folder) / "truth" / "echo" / f"{int(subject_id)}.npz") as stored:
-        shape = tuple(stored["shape"].tolist())
-        for name in stored.files:
-            if name != "shape":
-                view, structure = name.split(".")
-                bits = np.unpackbits(stored[name], count=int(np.prod(shape)))
-                found.setdefault(view, {})[structure] = bits.reshape(shape).astype(bool)
-    return found

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from analysis.cohort.readers.echo import VIEWS, is_still, probe_cine, read_cine
-from analysis.cohort.readers.signal import LEADS, flat_leads, probe_signal, read_signal
+from analysis.cohort.readers.signal import (
+    LEADS,
+    flat_leads,
+    probe_signal,
+    read_signal,
+    with_derived,
+)
 from analysis.cohort.report import Report, some
 from analysis.cohort.schema import ModalitySpec
 
@@ -36,10 +42,7 @@ def check_signals(
             short[subject] = None
         if info.rate_hz < _LEAST_HZ:
             slow[subject] = None
-        if deep:
-            there = _samples(report, subject, text, path)
-        else:
-            there = info.leads
+        there = _samples(report, subject, text, path) if deep else with_derived(info.leads)
         for lead in LEADS:
             if lead not in there:
                 lacking.setdefault(lead, {})[subject] = None

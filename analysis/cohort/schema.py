@@ -5,7 +5,8 @@
       subjects.parquet       subject_id int64, split, site, age_years, sex, index_time, source_id
       outcomes.parquet       subject_id, task, time_days float64, event int8   (survival)
                              subject_id, task, label int64                     (classification)
-      imaging.parquet        modality, subject_id, path, view, acquired          (volume, video)
+      imaging.parquet        modality, subject_id, path, view, acquired
+                             (volume, signal: one file a row; video: one view a row)
       folds.parquet          subject_id, fold                                  (optional)
       ehr/data/*.parquet     MEDS 0.4: subject_id, time, code, numeric_value, text_value
       ehr/metadata/codes.parquet   code, description, parent_codes

@@ -170,9 +170,11 @@ def _region(frames: npt.NDArray[np.uint8], mm_per_pixel: float) -> Dataset:
 
 
 def _compress(content: Dataset, frames: npt.NDArray[np.uint8]) -> None:
-    """JPEG 2000 without loss where an encoder is installed (small, fast), else RLE."""
+    """JPEG 2000 without loss (small, fast) where it is installed and fits, else RLE."""
     colour = frames.ndim == 4
-    syntax = JPEG2000Lossless if get_encoder(JPEG2000Lossless).is_available else RLELossless
+    # Wavelets halve the picture five times, so smaller ones cannot be encoded.
+    fits = min(frames.shape[1:3]) >= 32 and get_encoder(JPEG2000Lossless).is_available
+    syntax = JPEG2000Lossless if fits else RLELossless
     if colour and syntax == JPEG2000Lossless:
         content.PhotometricInterpretation = "YBR_RCT"  # the reversible colour transform
     stream = get_encoder(syntax).iter_encode(

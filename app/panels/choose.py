@@ -6,32 +6,34 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app.figures.text import markdown
+from app.figures.text import listed, markdown
 from app.workspace import Task, Workspace, WorkspaceError
 from models.checkpoint import Run
 
 _CHOSEN, _ADDRESS = "chosen_task", "task_in_address"
 
 
-def task(workspace: Workspace, page: str) -> Task:
+def task(workspace: Workspace, page: str, *kinds: str) -> Task:
     """The task chosen here or in the address (?task=cohort/task), kept from page to page.
 
-    page: makes the control this page's own; Streamlit forgets what a control of the same key on
-    another page was set to.
+    kinds: 'survival' or 'classification', all if empty. page: makes the control this page's own;
+    Streamlit forgets what a control of the same key on another page was set to.
     """
     control = f"task control {page}"
-    tasks = {t.key: t for t in workspace.tasks()}
+    tasks = {t.key: t for t in workspace.tasks(*kinds)}
     if not tasks:
         raise WorkspaceError(
             "No run of this workspace can be shown: it needs a cohort and a run trained for one "
-            "of its survival tasks. Make one with 'fusionlens train'; the Overview says what is "
-            "here."
+            f"of its {f'{listed(list(kinds))} ' if kinds else ''}tasks. Make one with 'fusionlens "
+            "train'; the Overview says what is here."
         )
     asked = st.query_params.get("task")
     fresh = asked is not None and asked != st.session_state.get(_ADDRESS)
     if fresh and asked in tasks:
         st.session_state[_CHOSEN] = asked
         st.session_state.pop(control, None)
+    elif fresh and asked in {t.key for t in workspace.tasks()}:
+        st.info("The task of the address has no such picture; this page shows another task.")
     elif fresh:
         st.warning(
             f"The address asks for the task {markdown(str(asked))}, which is not in this workspace."

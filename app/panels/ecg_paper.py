@@ -18,7 +18,7 @@ import numpy.typing as npt
 import streamlit as st
 
 from app import theme
-from app.figures.text import MISSING, minus
+from app.figures.text import MISSING, number
 from app.panels import sending, static
 from app.panels.ct_viewer import frame
 
@@ -233,8 +233,8 @@ def header_line(
         if name == "qtc_ms" and qtc_formula:
             label = f"{label} ({qtc_formula})"
         gap = "" if unit == "°" else " "
-        known = value is not None and _known(value)
-        line.append((label, minus(f"{value:.0f}{gap}{unit}") if known else MISSING))
+        text = f"{number(value, 0)}{gap}{unit}" if _known(value) else MISSING
+        line.append((label, text))
     return line
 
 

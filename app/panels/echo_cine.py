@@ -194,10 +194,10 @@ def _pack(cines: Sequence[Cine]) -> sending.Content:
     return sending.content({"cines": header}, blobs)
 
 
-def shrink(cines: Sequence[Cine], max_pixels: int = MAX_PIXELS) -> float:
-    """The factor on both sides of every frame; 1 where all fit."""
+def shrink(cines: Sequence[Cine]) -> float:
+    """The factor on both sides of every frame; 1 where all together fit into MAX_PIXELS."""
     total = sum(math.prod(cine.frames.shape[:3]) for cine in cines if cine.frames is not None)
-    return min(1.0, math.sqrt(max_pixels / total)) if total else 1.0
+    return min(1.0, math.sqrt(MAX_PIXELS / total)) if total else 1.0
 
 
 def _jpeg(picture: npt.NDArray[np.uint8], share: float) -> bytes:

@@ -12,8 +12,8 @@ const TRACE = "#101418";
 const NOTE = "#4b5560";
 const CALIPER = "#0b57a4";
 const PICKED = "#1f5a8a";
-// White to brown: the strongest is the darkest on white paper.
-const ONE_SIDED = ["#ffffff", "#fee3b3", "#fdb863", "#e66101", "#8c2d04"];
+// White to rust: the strongest is the darkest on white paper, and still light under black.
+const ONE_SIDED = ["#ffffff", "#fee3b3", "#fdb863", "#f28e2b", "#d1580a"];
 const TINTS = {
   P: "#cfe8cf", PR: "#e9f3e2", QRS: "#d3dcf7", ST: "#f9e4b7", T: "#e5d3f0", TP: "#eceff1",
 };
@@ -327,9 +327,9 @@ class EcgPaper {
     if (this.state.segments) this.tinted(pen);
     if (this.visibleMap) this.coloured(pen);
     pen.globalCompositeOperation = "source-over";
+    this.written(pen); // below the trace, which nothing may hide
     for (const cell of this.cells()) this.traced(pen, cell);
     this.pulses(pen);
-    this.written(pen);
     this.controls.refresh();
     this.refreshPanel();
     this.root.dataset.drawMs = (performance.now() - started).toFixed(2);
@@ -511,7 +511,7 @@ class EcgPaper {
         pen.textAlign = "center";
         pen.fillStyle = NOTE;
         pen.fillText("not recorded", (x + this.x(cell.end)) / 2, this.base(cell.row) + size / 3);
-      } else if (this.state.segments) {
+      } else if (this.state.segments && row >= 20) {
         this.named(pen, cell, size * 0.82);
       }
     }
@@ -806,8 +806,8 @@ class EcgPaper {
     const off = this.calibrated ? "calibrated on this screen" : "true size at 96 dpi";
     const size = Math.abs(g.zoom - 1) < 5e-4 ? off : `${percent(g.zoom)} of true size`;
     this.scale.textContent =
-      `1 mm = 40 ms = 0.1 mV at 25 mm/s and 10 mm/mV; now 1 mm = ${trim(1000 / g.speed, 1)} ms = ` +
-      `${trim(1 / state.gain, 2)} mV. ${g.px.toFixed(2)} px/mm: ${size}. Each lead is placed by its median.`;
+      `1 mm = ${trim(1000 / g.speed, 1)} ms = ${trim(1 / state.gain, 2)} mV. ` +
+      `${g.px.toFixed(2)} px/mm: ${size}. Each lead is placed by its median.`;
     const more = this.signal.seconds > g.span + 1e-6;
     this.pages.hidden = !more;
     const [back, on] = this.pages.children;

@@ -41,8 +41,7 @@ class LoopMap {
     this.grids = new Map(Object.entries(this.views).map(([view, { blob, shape }]) =>
       [view, { shape, values: new Float32Array(blobs[blob].buffer) }]));
     this.stops = mixed(this.signed ? DIVERGING : INFERNO);
-    this.scratch = el("canvas", { width: MESH, height: MESH });
-    this.image = new ImageData(MESH, MESH);
+    this.kept = new Map(); // "view frame" -> canvas, for one table of colours
   }
 
   // The cells at a frame, blended in time; null where the model did not read it.
@@ -62,14 +61,23 @@ class LoopMap {
     return { cells, h, w };
   }
 
-  // A canvas of MESH squares over the grid, linear between the middles of cells.
+  // A canvas of MESH squares over the grid, linear between the middles of cells; made in the
+  // first round of a loop and kept for the others. Null where the model did not read the frame.
   picture(view, frame, table) {
-    const now = this.at(view, frame);
+    if (this.tableOf !== table) this.kept.clear();
+    this.tableOf = table;
+    const name = `${view} ${frame}`;
+    if (!this.kept.has(name)) this.kept.set(name, this.coloured(this.at(view, frame), table));
+    return this.kept.get(name);
+  }
+
+  coloured(now, table) {
     if (!now) return null;
     const { cells, h, w } = now;
-    const pixels = new Uint32Array(this.image.data.buffer);
+    const image = new ImageData(MESH, MESH);
+    const pixels = new Uint32Array(image.data.buffer);
     const [down, across] = [tapsOf(h), tapsOf(w)];
-    // As colourOf, written out: this runs 300,000 times a second.
+    // As colourOf, written out: this runs millions of times in the first round.
     const slope = ((COLOURS - 1) / this.limit) * (this.signed ? 0.5 : 1);
     const zero = (this.signed ? (COLOURS - 1) / 2 : 0) + 0.5;
     for (let y = 0; y < MESH; y++) {
@@ -83,8 +91,9 @@ class LoopMap {
         pixels[y * MESH + x] = table[place < 0 ? 0 : place >= COLOURS ? COLOURS - 1 : place | 0];
       }
     }
-    this.scratch.getContext("2d").putImageData(this.image, 0, 0);
-    return this.scratch;
+    const canvas = el("canvas", { width: MESH, height: MESH });
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    return canvas;
   }
 
   // Value at a place of a frame, from 0 to 1 across and down.
@@ -184,6 +193,7 @@ class EchoCine {
     }
     if (!decoded) this.ready = false;
     if (decoded) this.run();
+    this.report();
   }
 
   cine(view) {
@@ -308,7 +318,7 @@ class EchoCine {
     const { cine, canvas, home } = card;
     if (!cine.recorded || home.hidden) return;
     const frame = this.frameOf(cine);
-    const wanted = `${frame} ${this.generation} ${map ? this.tableOf : ""}`;
+    const wanted = `${frame} ${this.state.playing} ${this.generation} ${map ? this.tableOf : ""}`;
     if (card.drawn === wanted) return;
     card.drawn = wanted;
     if (card.stale) {
@@ -322,10 +332,12 @@ class EchoCine {
     const picture = this.frames.get(cine.view)[frame];
     const place = placeOf(cine, width, height);
     card.place = place;
-    pen.imageSmoothingQuality = "high";
+    // The best enlargement is too slow to play eleven views without a graphics card.
+    pen.imageSmoothingQuality = this.state.playing ? "low" : "high";
     pen.drawImage(picture, place.x, place.y, place.width, place.height);
     const over = map?.picture(cine.view, frame, this.table);
     if (over) {
+      pen.imageSmoothingQuality = "low"; // linear, as between the cells
       const [left, top, right, bottom] = map.box;
       pen.drawImage(over, place.x + left * place.width, place.y + top * place.height,
         (right - left) * place.width, (bottom - top) * place.height);

@@ -21,7 +21,7 @@ from app.figures.text import (
     p_value,
     signed_interval,
 )
-from app.panels import choose, figure, frame, progress
+from app.panels import choose, combinations, compare_labels, figure, frame, progress
 from app.panels.verdict import verdict
 from app.theme import RunStyle
 from app.workspace import Gain, Task, Workspace, gains
@@ -53,12 +53,16 @@ def main() -> None:
         st.info("This cohort has no internal or external test patients for the task.")
         return
     evaluations, styles = _evaluate(workspace, task, chosen, splits)
-    if evaluations:
+    if evaluations and task.kind == "classification":
+        compare_labels.show(task, evaluations, styles)
+    elif evaluations:
         _verdicts(evaluations)
         _forest(task, evaluations, styles)
         _gain(task, evaluations, styles)
         modalities = workspace.cohort(task.cohort).spec.modalities
         _details(task, evaluations, styles, {n: m.title for n, m in modalities.items()})
+    if evaluations:
+        combinations.show(workspace, task, chosen, list(evaluations), styles)
     _across(workspace)
 
 

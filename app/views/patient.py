@@ -18,6 +18,8 @@ from app.panels import (
     frame,
     patient_attention,
     patient_ct,
+    patient_ecg,
+    patient_echo,
     patient_export,
     patient_header,
     patient_ledger,
@@ -34,6 +36,11 @@ from models.checkpoint import Run
 from models.contracts import Kind
 
 NOBODY = "(none)"
+DRAWN_BY = {
+    Kind.VOLUME: patient_ct.show,
+    Kind.SIGNAL: patient_ecg.show,
+    Kind.VIDEO: patient_echo.show,
+}
 TARGET_WORDS = {"log_risk": "log-risk", "survival": "event-free probability at the horizon"}
 
 
@@ -222,7 +229,7 @@ def _sections(
         for name, entry in item.case.run.config.modalities.items()
     }
     for name, (title, kind) in kinds.items():
-        draw = patient_ct.show if kind is Kind.VOLUME else patient_parts.show
+        draw = DRAWN_BY.get(kind, patient_parts.show)
         found[name] = (title, partial(draw, desk, shown, targets, name))
     found["attention"] = ("Attention", partial(patient_attention.show, desk, shown, targets))
     found["what-if"] = ("What if", partial(patient_whatif.show, desk, task, shown, index_event))

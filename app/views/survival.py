@@ -35,7 +35,7 @@ def main() -> None:
     workspace = frame.workspace()
     first, second = st.columns(2)
     with first:
-        task = choose.task(workspace, "survival")
+        task = choose.task(workspace, "survival", "survival")
     splits = workspace.splits(task)
     if not splits:
         st.info("This cohort has no internal or external test patients for the task.")

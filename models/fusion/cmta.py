@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.contracts import AttentionMap
-from models.fusion.attention import CrossAttention, FeedForward
+from models.fusion.attention import CrossAttention, FeedForward, without_maps
 from models.fusion.base import (
     STRATEGIES,
     Combined,
@@ -30,7 +30,7 @@ class CMTAConfig(FusionConfig):
     alignment_weight: float = Field(default=1.0, ge=0)
 
 
-class ClassTokenEncoder(nn.Module):
+class ClassTokenLayer(nn.Module):
     """One transformer layer over a learnt class token and a modality's tokens."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -41,14 +41,21 @@ class ClassTokenEncoder(nn.Module):
         self.feed = FeedForward(width, dropout)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, D), mask (B, N) -> class token (B, D) and tokens (B, N, D)."""
-        rows = len(tokens)
-        x = torch.cat([self.token.expand(rows, 1, -1), tokens], dim=1)
+    def forward(self, tokens: Tensor, mask: Tensor, *, summary_only: bool) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, D), mask (B, N) -> class token (B, D) and tokens (B, N, D).
+
+        summary_only: the class token alone asks and no tokens come back (B, 0, D), which gives
+        the same class token for a fraction of the time.
+        """
+        x = torch.cat([self.token.expand(len(tokens), 1, -1), tokens], dim=1)
         there = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
-        asked = self.norm_in(x)
-        x = self.norm(self.feed(x + self.attend(asked, asked, there)[0]))
-        return x[:, 0], x[:, 1:] * mask[..., None]
+        keys = self.norm_in(x)
+        asking = 1 if summary_only else x.shape[1]
+        # These weights are within a modality, so nobody looks at them.
+        with without_maps():
+            answer, _ = self.attend(keys[:, :asking], keys, there)
+        x = self.norm(self.feed(x[:, :asking] + answer))
+        return x[:, 0], x[:, 1:] * mask[:, : asking - 1, None]
 
 
 @STRATEGIES.register("cmta")
@@ -76,18 +83,20 @@ class CMTA(FusionStrategy):
         # (translated modality, the one it is read from)
         self.directions = tuple(d for a, b in pairs for d in ((a, b), (b, a)))
         parts = (width, config.heads, config.dropout)
-        self.encoder = nn.ModuleDict({name: ClassTokenEncoder(*parts) for name in names})
+        self.encoder = nn.ModuleDict({name: ClassTokenLayer(*parts) for name in names})
         keys = [f"{into}<{source}" for into, source in self.directions]
         self.gather = nn.ModuleDict({key: CrossAttention(width, config.heads) for key in keys})
         self.null = nn.ParameterDict({n: nn.Parameter(torch.randn(width) * 0.1) for n in names})
-        self.decoder = nn.ModuleDict({key: ClassTokenEncoder(*parts) for key in keys})
+        self.decoder = nn.ModuleDict({key: ClassTokenLayer(*parts) for key in keys})
         self.head = Head(len(names) * width, width, outputs, config.dropout)
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Class tokens and their translations, averaged; the alignment loss beside them."""
         own, tokens = {}, {}
         for name, stream in streams.items():
-            own[name], tokens[name] = self.encoder[name](stream.tokens, stream.mask)
+            own[name], tokens[name] = self.encoder[name](
+                stream.tokens, stream.mask, summary_only=False
+            )
         maps = []
         translated: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in streams}
         for into, source in self.directions:
@@ -95,7 +104,7 @@ class CMTA(FusionStrategy):
             both = streams[into].present & streams[source].present
             keys = with_null_key(replace(streams[source], tokens=tokens[source]), self.null[source])
             gathered, weights = self.gather[key](tokens[into], keys.tokens, keys.mask)
-            summed, _ = self.decoder[key](gathered, streams[into].mask)
+            summed, _ = self.decoder[key](gathered, streams[into].mask, summary_only=True)
             translated[into].append((summed, both))
             if weights is not None:
                 maps.append(AttentionMap(f"{into} to {source}", into, source, weights, True))

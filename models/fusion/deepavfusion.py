@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.fusion.attention import CrossAttention, FeedForward
+from models.fusion.attention import CrossAttention, FeedForward, without_maps
 from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
 from models.fusion.base import StreamWidths as Widths
 from models.fusion.guidance import SlotPool
@@ -111,8 +111,10 @@ class DeepAVFusion(FusionStrategy):
         tokens = {name: stream.tokens for name, stream in streams.items()}
         masks = {name: stream.mask for name, stream in streams.items()}
         fusion = self.fusion.expand(rows, -1, -1)
-        for layer in self.layers:
-            tokens, fusion = layer(tokens, masks, fusion)
+        # Maps of inner layers are not shown, and would hold all tokens squared.
+        with without_maps():
+            for layer in self.layers:
+                tokens, fusion = layer(tokens, masks, fusion)
         after = {
             name: mean_of(Stream(tokens[name], s.mask, s.summary, s.present))
             for name, s in streams.items()

@@ -34,10 +34,10 @@ class TextIF(FusionStrategy):
 
     Every other modality's tokens gather those of the remaining ones by cross-attention; then the
     text's summary makes a scale and a shift for each feature, x -> (1 + gamma) x + beta, and the
-    changed tokens pass a feed-forward layer and are pooled. As in the original the text is read
-    through this change alone. The change starts as none, and is none where the text is absent. An
-    absent other modality is its learnt absent vector as the only token, so that the text speaks
-    where it is all there is.
+    changed tokens and the summary pass a feed-forward layer and are pooled. As in the original the
+    text is read through this change alone. The change starts near none, and is none where the text
+    is absent. Of an absent other modality only its learnt absent vector is changed and read, so
+    that the text speaks where it is all there is.
     """
 
     title = "Text-IF (affine guidance)"
@@ -95,11 +95,9 @@ class TextIF(FusionStrategy):
         after = {self.text: text.summary}
         for name in self.others:
             stream = streams[name]
-            tokens, mask = enriched[name], stream.mask
-            # Where nothing of the modality is there, its summary (the absent vector) stands in.
-            nothing = ~mask.any(dim=1)
-            tokens = torch.cat([tokens, stream.summary[:, None]], dim=1)
-            mask = torch.cat([mask, nothing[:, None]], dim=1)
+            # The summary is read as one more token, also where it is the absent vector.
+            tokens = torch.cat([enriched[name], stream.summary[:, None]], dim=1)
+            mask = torch.cat([stream.mask, torch.ones_like(stream.mask[:, :1])], dim=1)
             changed = self.feed[name](self.modulate(name, tokens, text))
             after[name], _ = self.pool[name](changed * mask[..., None], mask)
         fused = torch.cat([after[name] for name in self.others], dim=1)

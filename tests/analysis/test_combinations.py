@@ -7,9 +7,9 @@ import pytest
 from lifelines.utils import concordance_index
 from sklearn.metrics import roc_auc_score
 
-from analysis.attribution.case import load_case
+from analysis.attribution.case import open_case
 from analysis.attribution.modalities import modality_ledger
-from analysis.attribution.target import Target
+from analysis.attribution.target import ClassLogit
 from analysis.classification.data import probability
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
@@ -69,7 +69,7 @@ def test_a_subset_is_what_the_patient_ledger_says_of_it(runs, cohort, name):
     run = runs[name]
     ids, found = predict_combinations(run, cohort, cohort.subject_ids("internal", "hf"))
     for row in (0, len(ids) - 1):
-        ledger = modality_ledger(load_case(run, cohort, int(ids[row])), Target())
+        ledger = modality_ledger(open_case(run, cohort, int(ids[row])), ClassLogit(0, "heart failure"))
         for combination, values in found.items():
             assert values[row, 0] == pytest.approx(ledger.value(set(combination))[0], abs=1e-4)
 

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import streamlit as st
 
-from app.panels import echo_cine, ecg_paper
-from app.panels.echo_cine import Cine, CineMap
+from app.panels import ecg_paper, echo_cine
 from app.panels.ecg_paper import Interval, LeadMap, PaperSignal
-from sample_data.heart import VIEW_TITLES, VIEWS
+from app.panels.echo_cine import Cine, CineMap
+from analysis.cohort.readers.echo_header import VIEW_TITLES, VIEWS
 
 RATE_HZ = 500.0
 SPIKE_S = 1.234
@@ -86,13 +86,17 @@ def beats() -> list[Interval]:
 def segments() -> list[Interval]:
     """P, QRS, ST and T of every beat."""
     waves = {"P": (0.28, 0.40), "QRS": (0.46, 0.57), "ST": (0.57, 0.66), "T": (0.66, 0.88)}
-    return [Interval(k + a, k + b, name) for k in range(10) for name, (a, b) in waves.items()]
+    return [
+        Interval(round(k + a, 3), round(k + b, 3), name)
+        for k in range(10)
+        for name, (a, b) in waves.items()
+    ]
 
 
 def loop(
     n: int, size: int = 112, *, colour: bool = False, step_ms: float = 1000 / 30, seed: int = 0
 ) -> tuple[np.ndarray, list[float]]:
-    """A ring that beats once in the loop; its upper left corner's grey is 7 x the frame's number."""
+    """A ring that beats once in the loop; the grey of its upper left corner is 7 x the frame."""
     rng = np.random.default_rng(seed)
     frames = np.zeros((n, size, size, 3), np.uint8)
     y, x = np.mgrid[:size, :size] / size - 0.5
@@ -127,9 +131,15 @@ def study() -> list[Cine]:
         frames, times = loop(n, colour="Doppler" in view, step_ms=step, seed=i)
         cines.append(
             Cine(
-                view, title, frames, times, mm_per_pixel=160 / 112, ed_frame=0, es_frame=n // 2,
+                view,
+                title,
+                frames,
+                times,
+                mm_per_pixel=160 / 112,
+                ed_frame=0,
+                es_frame=n // 2,
                 heart_rate_bpm=56.0,
-            )  # fmt: skip
+            )
         )
     return cines
 
@@ -162,7 +172,11 @@ def smooth_map(views: list[str]) -> CineMap:
     t, y, x = np.meshgrid(*[np.linspace(0, 1, n) for n in (4, 7, 7)], indexing="ij")
     blob = np.exp(-(((x - 0.4) / 0.2) ** 2) - ((y - 0.5) / 0.25) ** 2) * (0.3 + 0.7 * t)
     return CineMap(
-        {view: blob.astype(np.float32) for view in views}, 8, False, "Grad-CAM", ends=("none", "most")
+        {view: blob.astype(np.float32) for view in views},
+        8,
+        False,
+        "Grad-CAM",
+        ends=("none", "most"),
     )
 
 
@@ -198,7 +212,9 @@ def ecg() -> None:
         measurements=MEASURED,
         qtc_formula="Bazett",
     ).picked
-    st.text("picked: nothing" if told is None else f"picked: {told.lead} {told.beat} {told.segment}")
+    st.text(
+        "picked: nothing" if told is None else f"picked: {told.lead} {told.beat} {told.segment}"
+    )
 
 
 def main() -> None:

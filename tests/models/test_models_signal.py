@@ -227,6 +227,26 @@ def test_losses_by_hand():
         readings.losses(torch.zeros(3, 2), {"rate": truth["rate"]})
 
 
+def test_scales_are_taken_from_the_records_at_hand():
+    readings = Readings(2, (Target("rate", "value", 70.0, 10.0), Target("af", "finding"))).eval()
+    truth = {
+        "rate": torch.tensor([90.0, math.nan, 110.0]),
+        "af": torch.tensor([1.0, 0.0, 0.0]),
+    }
+    readings.fit(truth)
+    with torch.no_grad():
+        for head in readings.heads.values():
+            head.weight.zero_()
+        readings.heads["rate"].bias.zero_()
+        read = readings(torch.zeros(1, 2))
+    assert read["rate"].item() == pytest.approx(100.0)
+    assert read["af"].item() == pytest.approx(1 / 3)
+    assert readings.spread[0].item() == pytest.approx(math.sqrt(200))
+    once = Readings(2, (Target("rate", "value", 70.0, 10.0),))
+    once.fit({"rate": torch.tensor([math.nan, 80.0])})
+    assert (once.centre[0], once.spread[0]) == (70.0, 10.0)
+
+
 def beats(rng: np.random.Generator, n: int) -> ReadingBatch:
     """Spikes at a steady rate; their height in leads I and II is a vector's projection."""
     rate = rng.uniform(50, 130, n)
@@ -259,6 +279,7 @@ def test_pretraining_learns_rate_axis_and_voltage():
     rng = np.random.default_rng(0)
     encoder = ECGCNN(SMALL.model_copy(update={"widths": (8, 12, 16), "token_width": 32}))
     readings = ECGReadings(encoder.pooled_width)
+    readings.fit(beats(rng, 200).targets)
     reports: list[int] = []
     pretrain_readings(
         encoder,

@@ -182,18 +182,18 @@ def test_values_reach_the_summary_with_a_gradient():
 def test_it_learns_an_interaction_that_a_linear_path_cannot():
     """Risk is high with diabetes and a low value, or a high value without diabetes."""
     generator = torch.Generator().manual_seed(1)
-    values = torch.zeros(256, 6)
-    values[:, 0] = torch.randn(256, generator=generator)
-    values[:, 2] = torch.randint(0, 2, (256,), generator=generator).float()
-    mask = torch.zeros(256, 6, dtype=torch.bool)
+    values = torch.zeros(192, 6)
+    values[:, 0] = torch.randn(192, generator=generator)
+    values[:, 2] = torch.randint(0, 2, (192,), generator=generator).float()
+    mask = torch.zeros(192, 6, dtype=torch.bool)
     mask[:, [0, 2]] = True
     label = ((values[:, 0] > 0) ^ (values[:, 2] > 0)).float()
     inputs = text(values, mask)
     told = encoder(token_width=16, n_heads=2, dropout=0.0)
     told.fit(inputs)
     head = torch.nn.Linear(16, 1)
-    optimizer = torch.optim.AdamW([*told.parameters(), *head.parameters()], lr=1e-2)
-    for _ in range(60):
+    optimizer = torch.optim.AdamW([*told.parameters(), *head.parameters()], lr=3e-3)
+    for _ in range(80):
         logit = head(told(inputs).pooled[:, :16])[:, 0]
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, label)
         optimizer.zero_grad()

@@ -194,37 +194,38 @@ def test_other_sizes_are_refused_and_configs_must_be_whole():
 
 def discs(rng: np.random.Generator, n: int) -> ReadingBatch:
     """A disc that beats: its mean radius is seen in view 0, how much it shrinks in view 1."""
-    radius, share = rng.uniform(6, 12, n), rng.uniform(0.0, 0.5, n)
-    grid = np.arange(32) - 15.5
+    radius, share = rng.uniform(3, 6, n), rng.uniform(0.0, 0.6, n)
+    grid = np.arange(16) - 7.5
     away = np.sqrt(grid[:, None] ** 2 + grid**2)
     beat = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(8) / 8 + rng.random((n, 1))))
     still = np.broadcast_to(radius[:, None], (n, 8))
-    moving = 9.0 * (1 - share[:, None] * beat)
-    video = np.zeros((n, 3, 8, 32, 32), np.float32)
+    moving = 5.0 * (1 - share[:, None] * beat)
+    video = np.zeros((n, 3, 8, 16, 16), np.float32)
     for view, r in enumerate((still, moving)):
         video[:, view] = 180 / (1 + np.exp(2 * (away - r[:, :, None, None])))
     video += rng.normal(10, 3, video.shape).astype(np.float32)
     mask = torch.ones(n, 3, dtype=torch.bool)
     mask[:, 2] = False
     targets = {t.name: torch.full((n,), math.nan) for t in ECHO_TARGETS}
-    targets["lv_diameter_mm"] = torch.from_numpy(5.0 * radius).float()
+    targets["lv_diameter_mm"] = torch.from_numpy(10.0 * radius).float()
     targets["ejection_fraction"] = torch.from_numpy(share).float()
     rgb = torch.from_numpy(video)[:, :, None].expand(-1, -1, 3, -1, -1, -1)
     return ReadingBatch(echo(rgb, mask), targets)
 
 
 def test_pretraining_learns_size_and_motion_from_different_views():
-    """A guess without looking errs by 7.5 mm and 0.125."""
+    """A guess without looking errs by 7.5 mm and 0.15."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    encoder = EchoNet(SMALL)
+    encoder = EchoNet(SMALL.model_copy(update={"size": 16, "token_grid": (2, 1, 1)}))
     readings = EchoReadings(encoder.pooled_width)
+    readings.fit(discs(rng, 200).targets)
     pretrain_readings(
-        encoder, readings, iter(lambda: discs(rng, 12), None), 120, learning_rate=1e-2
+        encoder, readings, iter(lambda: discs(rng, 16), None), 120, learning_rate=1e-2
     )
     test = discs(np.random.default_rng(1), 64)
     with torch.no_grad():
         read = readings(encoder(test.inputs).pooled)
     error = {name: (read[name] - test.targets[name]).abs().mean().item() for name in read}
-    assert error["lv_diameter_mm"] < 3.0
-    assert error["ejection_fraction"] < 0.06
+    assert error["lv_diameter_mm"] < 2.5
+    assert error["ejection_fraction"] < 0.05

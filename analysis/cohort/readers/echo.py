@@ -125,17 +125,18 @@ def for_model(cine: Cine, frames: int, stride: int, size: int) -> npt.NDArray[np
     bicubically to size x size pixels.
     """
     picked = cine.frames[frame_numbers(len(cine.frames), frames, stride)]
-    return _fitted(picked, size)
+    return fitted(picked, size)
 
 
 def read_for_model(path: Path, frames: int, stride: int, size: int) -> npt.NDArray[np.float32]:
     """`for_model` of the file, decoding no frame that the model does not see."""
     numbers = frame_numbers(probe_cine(path).frames, frames, stride)
     distinct, back = np.unique(numbers, return_inverse=True)
-    return _fitted(read_cine(path, distinct).frames[back], size)
+    return fitted(read_cine(path, distinct).frames[back], size)
 
 
-def _fitted(picked: Frames, size: int) -> npt.NDArray[np.float32]:
+def fitted(picked: Frames, size: int) -> npt.NDArray[np.float32]:
+    """(3, F, size, size) float32: frames (F, H, W, 3) cut to the centred square and resized."""
     top, left, side = centre_square(*picked.shape[1:3])
     square = np.ascontiguousarray(picked[:, top : top + side, left : left + side])
     if side != size:

@@ -33,6 +33,19 @@ VIEWS = (
     "SSN",
     "Subcostal",
 )
+VIEW_TITLES = {
+    "A2C": "Apical two-chamber",
+    "A3C": "Apical three-chamber",
+    "A4C": "Apical four-chamber",
+    "A5C": "Apical five-chamber",
+    "Apical_Doppler": "Apical, colour Doppler",
+    "Doppler_Parasternal_Long": "Parasternal long axis, colour Doppler",
+    "Doppler_Parasternal_Short": "Parasternal short axis, colour Doppler",
+    "Parasternal_Long": "Parasternal long axis",
+    "Parasternal_Short": "Parasternal short axis",
+    "SSN": "Suprasternal",
+    "Subcostal": "Subcostal",
+}
 """The eleven views of Zhang et al. (TGMM, section 3.3); those with Doppler are in colour."""
 
 _ALIASES = {

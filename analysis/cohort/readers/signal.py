@@ -32,6 +32,7 @@ __all__ = [
     "lead_name",
     "probe_signal",
     "read_signal",
+    "with_derived",
 ]
 
 FLAT_MV = 1e-4
@@ -173,6 +174,12 @@ def for_model(
     out[on, :length] = clean[:, :length]
     out[~mask] = 0
     return out, mask
+
+
+def with_derived(leads: Sequence[str]) -> tuple[str, ...]:
+    """The leads, in order, and those that follow from them (see `Signal.derived`)."""
+    follow = _LIMB if {"I", "II"} <= set(leads) else ()
+    return tuple(lead for lead in LEADS if lead in leads or lead in follow)
 
 
 def flat_leads(signal: Signal) -> tuple[str, ...]:

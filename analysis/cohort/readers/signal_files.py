@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,10 +70,27 @@ def _wfdb(path: Path, samples: bool) -> Recording:
     if not samples:
         return Recording(leads, names, rate, int(record.sig_len or 0), start, None)
     array = np.asarray(record.p_signal, np.float64).T
+    units = _wfdb_units(path, [str(unit) for unit in record.units])
     for row, lead in enumerate(leads):
         if lead is not None:
-            array[row] *= _millivolts(path, str(record.units[row]), names[row])
+            array[row] *= _millivolts(path, units[row], names[row])
     return Recording(leads, names, rate, array.shape[1], start, array)
+
+
+def _wfdb_units(path: Path, units: list[str]) -> list[str]:
+    """The units as they stand in the header: wfdb drops what is not ASCII, so that µV reads V."""
+    raw = path.read_bytes()
+    if raw.isascii():
+        return units
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    stated = [re.match(r"\S+\s+\S+\s+[^\s/]+/(\S+)", line) for line in lines[1:]]
+    if len(stated) != len(units):  # several segments: their units stand in headers of their own
+        return units
+    return [found[1] if found else unit for unit, found in zip(units, stated, strict=True)]
 
 
 def _dicom(path: Path, samples: bool) -> Recording:

@@ -1,0 +1,163 @@
+"""The patient's echo loops, all views at once, with what the prediction rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.explained import layers_of
+from analysis.attribution.target import Target
+from analysis.attribution.video import METHODS, VideoMap
+from analysis.cohort.dataset import VideoReading
+from analysis.cohort.readers.echo import centre_square
+from analysis.cohort.readers.echo_header import VIEW_TITLES
+from analysis.explain import Choice, recommended_recording_map
+from analysis.trust.card import card
+from analysis.trust.report import report_part
+from app.figures.text import markdown
+from app.panels import echo_cine, figure, patient_parts, trust_card
+from app.panels.echo_cine import Cine, CineMap
+from app.panels.patient_ct import distinct
+from app.panels.patient_header import Shown
+from app.patients import PatientDesk
+from models.contracts import Kind
+
+_drawn: WeakKeyDictionary[Case, dict[str, list[Cine]]] = WeakKeyDictionary()
+
+
+def show(
+    desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target], modality: str
+) -> None:
+    """Loops, trust cards, and shares of the views."""
+    readers = [(s, t) for s, t in zip(shown, targets, strict=True) if modality in s.case.encoded]
+    if not readers:
+        st.info("The strategy does not read these videos.")
+        return
+    case = readers[0][0].case
+    if modality not in case.present:
+        st.info(
+            "The patient does not have this modality: the models were told that it is absent, and "
+            "there is nothing in it to explain."
+        )
+        return
+    try:
+        cines = drawing(case, modality)
+    except AttributionError as error:
+        st.info(markdown(str(error)))
+        return
+    method, layer = _choose(desk, case, modality)
+    maps: list[tuple[Shown, VideoMap]] = []
+    with st.spinner("Computing the map: one pass through the echo network for each strategy"):
+        for item, target in readers:
+            try:
+                found = desk.video_map(item.case, modality, target, method, layer)
+                maps.append((item, found))
+            except AttributionError as error:
+                st.warning(f"**{markdown(item.title)}** has no map. {markdown(str(error))}")
+    names = distinct([(item.title, found.subject.run) for item, found in maps])
+    echo_cine.show(
+        cines,
+        key=f"echo {modality}",
+        alt=f"Echo of patient {case.subject_id} with what the model's prediction rests on",
+        title=f"{case.cohort.spec.title}, patient {case.subject_id}",
+        overlays=[
+            cine_map(name, found, cines) for name, (_, found) in zip(names, maps, strict=True)
+        ],
+    )
+    st.caption(
+        "Loops play at the speed at which they were recorded. The model reads every "
+        f"{_reading(case, modality).stride}. frame, {_reading(case, modality).frames} in all, of "
+        "the picture's centred square; colours fade between the cells of the map."
+    )
+    for item, found in maps:
+        part = report_part(desk.trust(item.case), modality, found.method, found.layer)
+        trust_card.show(
+            card(part),
+            key=f"echo {item.case.run.config.name}",
+            subject=item.title if len(maps) > 1 else "",
+        )
+    for name, (item, found) in zip(names, maps, strict=True):
+        if len(maps) > 1:
+            st.markdown(f"**{markdown(name)}**")
+        views = found.by_view()
+        table = pd.DataFrame(
+            {
+                "View": [VIEW_TITLES.get(v, v) for v in views["view"]],
+                "Share of the map": [f"{s:.0%}" for s in views["share"]],
+            }
+        )
+        st.table(table.head(6).set_index("View"))
+        figure.csv(views, f"views {item.case.run.config.name} {item.case.subject_id}")
+    st.subheader("Each view's share in the prediction", anchor=False)
+    patient_parts.show(desk, shown, targets, modality)
+
+
+def drawing(case: Case, modality: str) -> list[Cine]:
+    """Every view that the run reads, recorded or not; read once a case.
+
+    Raises AttributionError where only features were kept.
+    """
+    kept = _drawn.setdefault(case, {})
+    if modality not in kept:
+        found = case.cines(modality)
+        kept[modality] = [
+            Cine(view, VIEW_TITLES.get(view, view))
+            if view not in found
+            else Cine(
+                view,
+                VIEW_TITLES.get(view, view),
+                found[view].frames,
+                tuple(float(t) for t in found[view].frame_times_ms),
+                found[view].mm_per_pixel,
+            )
+            for view in _reading(case, modality).views
+        ]
+    return kept[modality]
+
+
+def cine_map(name: str, found: VideoMap, cines: Sequence[Cine]) -> CineMap:
+    """A map for the loops: on the frames and the square that the model read."""
+    first = next(c for c in cines if c.view in found.views)
+    assert first.frames is not None
+    height, width = first.frames.shape[1:3]
+    top, left, side = centre_square(height, width)
+    # A loop that is shorter than what the model reads was read again from its start.
+    return CineMap(
+        values={
+            v: np.asarray(x, np.float32) for v, x in zip(found.views, found.values, strict=True)
+        },
+        stride=float(found.frames * found.stride),
+        signed=False,
+        title=f"{METHODS[found.method]}: {name}",
+        box=(left / width, top / height, (left + side) / width, (top + side) / height),
+        note=f"explains {found.target['title']}",
+        ends=("nothing", "raises it most"),
+    )
+
+
+def _reading(case: Case, modality: str) -> VideoReading:
+    reading = case.reading(modality)
+    assert isinstance(reading, VideoReading)
+    return reading
+
+
+def _choose(desk: PatientDesk, case: Case, modality: str) -> Choice:
+    best = recommended_recording_map(case, modality, desk.trust(case))
+    layers = layers_of(case, modality, Kind.VIDEO)
+    options = [best, *((name, layer) for name in METHODS for layer in reversed(layers))]
+
+    def words(option: Choice) -> str:
+        method, layer = option
+        return f"{METHODS[method]}, {layers[str(layer)]}"
+
+    return st.selectbox(
+        "Map",
+        list(dict.fromkeys(options)),
+        format_func=words,
+        key=f"map {case.run.config.name} {modality}",
+    )
