@@ -1,4 +1,4 @@
-"""The demo's workspace: two simulated cohorts and the trained runs that ship with FusionLens."""
+"""The demo's workspace: three simulated cohorts and the trained runs that ship with FusionLens."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from pathlib import Path
 from analysis.cohort.schema import Split
 from sample_data.cohorts import CohortKind, Written, plan, write_cohort
 from sample_data.encoding import ct_encoder, ct_sink, token_layout, write_ct_features
+from sample_data.heart_cohort import HeartWritten, heart_plan, write_heart_cohort
+from sample_data.heart_encoding import heart_sink, write_heart_features
+from sample_data.heart_patients import ECG, ECHO
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 ENCODERS = CHECKPOINTS / "encoders"
 RUNS = CHECKPOINTS / "runs"
+HEART = "hf"
 Report = Callable[[str, int, int], None]
 """(what is being made, done, in all)."""
 
@@ -27,6 +31,16 @@ def shipped_ct_encoder() -> str | None:
     return None
 
 
+def shipped_heart_encoders() -> dict[str, str]:
+    """{ECG: hash, ECHO: hash} of the shipped encoders; empty before both were made."""
+    found = {}
+    for path in sorted(ENCODERS.glob("*/encoder.json")):
+        encodes = json.loads(path.read_text(encoding="utf-8"))["provenance"].get("encodes")
+        if encodes in ("signal", "video"):
+            found[ECG if encodes == "signal" else ECHO] = path.parent.name
+    return found if len(found) == 2 else {}
+
+
 def write_sample(
     kind: CohortKind | str,
     size: str,
@@ -37,12 +51,14 @@ def write_sample(
     report: Report | None = None,
     encoder_store: Path = ENCODERS,
     encoder_hash: str | None = None,
-) -> Written:
-    """One simulated cohort with its truth; CT features beside it when an encoder is at hand.
+) -> Written | HeartWritten:
+    """One simulated cohort with its truth; features of the frozen encoders beside it.
 
-    Every CT becomes a file, except in `small`, where those of the training and tuning splits
-    are kept as encoded features only, so that the demo stays small.
+    Every CT, ECG and echo becomes a file, except in `small`, where those of the training and
+    tuning splits are kept as encoded features only, so that the demo stays small.
     """
+    if str(kind) == HEART:
+        return _write_heart(size, seed, out, processes, report, encoder_store)
     cohort_plan = plan(kind, size, seed)
     encoder_hash = encoder_hash or shipped_ct_encoder()
     slim = size == "small" and encoder_hash is not None
@@ -67,6 +83,29 @@ def write_sample(
     )
 
 
+def _write_heart(
+    size: str, seed: int, out: Path, processes: int, report: Report | None, store: Path
+) -> HeartWritten:
+    hashes = shipped_heart_encoders()
+
+    def progress(done: int, total: int) -> None:
+        if report is not None:
+            report("Simulating the heart failure cohort", done, total)
+
+    finish = None
+    if hashes:
+        finish = partial(write_heart_features, hashes=hashes, store=store)
+    return write_heart_cohort(
+        heart_plan(size, seed),
+        out,
+        files_for=(Split.INTERNAL, Split.EXTERNAL) if size == "small" and hashes else None,
+        sink=heart_sink(hashes, store) if hashes else None,
+        processes=processes,
+        progress=progress,
+        finish=finish,
+    )
+
+
 def write_workspace(
     out: Path,
     size: str = "small",
@@ -75,13 +114,13 @@ def write_workspace(
     processes: int = 2,
     report: Report | None = None,
 ) -> Path:
-    """Both cohorts and all shipped runs under OUT. What is already there is kept.
+    """All cohorts and all shipped runs under OUT. What is already there is kept.
 
     Runs were trained on the `small` cohorts of seed 0; in another workspace they are runs from
     elsewhere, and the app says so.
     """
     (out / "cohorts").mkdir(parents=True, exist_ok=True)
-    for kind in CohortKind:
+    for kind in (*CohortKind, HEART):
         target = out / "cohorts" / str(kind)
         if not target.is_dir():
             write_sample(kind, size, seed, target, processes=processes, report=report)

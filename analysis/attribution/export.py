@@ -18,6 +18,8 @@ import pandas as pd
 from analysis.attribution.attention import LabelledAttention, LabelledPool
 from analysis.attribution.case import AttributionError, Subject
 from analysis.attribution.result import Attribution, VolumeMap
+from analysis.attribution.signal import SignalMap
+from analysis.attribution.video import VideoMap
 from analysis.cohort.readers.volume import Volume
 
 NO_TOKEN = "no token"
@@ -188,6 +190,38 @@ def attention_csv(
         "target": found.target.get("title", ""),
     }
     return long.assign(**about).to_csv(index=False, lineterminator="\n")
+
+
+def recording_csv(found: SignalMap | VideoMap) -> str:
+    """One row a cell of a map over a signal or videos, zeros included, largest |value| first.
+
+    signals: lead, start_s, end_s, value. videos: view, first_frame, last_frame (of the file),
+    row, column, rows, columns (of the map's grid over the centred square), value.
+    """
+    at = np.indices(found.values.shape).reshape(found.values.ndim, -1)
+    if isinstance(found, SignalMap):
+        start = at[1] * found.step_s
+        columns: dict[str, Any] = {
+            "lead": np.asarray(found.leads)[at[0]],
+            "start_s": start.round(6),
+            "end_s": (start + found.step_s).round(6),
+        }
+    else:
+        each = found.frames * found.stride
+        _, _, rows, across = found.values.shape
+        columns = {
+            "view": np.asarray(found.views)[at[0]],
+            "first_frame": at[1] * each,
+            "last_frame": (at[1] + 1) * each - 1,
+            "row": at[2],
+            "column": at[3],
+            "rows": rows,
+            "columns": across,
+        }
+    frame = pd.DataFrame({**columns, "value": found.values.ravel().astype(np.float64)})
+    order = np.argsort(-frame["value"].abs().to_numpy(), kind="stable")
+    whose = {**_whose(found.subject), "method": found.method, "layer": found.layer or ""}
+    return frame.iloc[order].assign(**whose).to_csv(index=False)
 
 
 def label_texts(frame: pd.DataFrame) -> list[str]:

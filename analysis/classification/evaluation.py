@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from analysis.classification.calibration import label_calibration
 from analysis.classification.comparison import LabelComparison, compare_labels
 from analysis.classification.curves import Band, LabelCurves, label_curves
 from analysis.classification.cutoff import Cutoff, Decisions, judge, learn_cutoff
@@ -188,6 +189,7 @@ def _evaluate(
                 "auc": interval_json(area.auc),
                 "auc_plain": interval_json(auc_interval(area.auc.value, area.error**2, "plain")),
                 **decisions_json(decided[name]),
+                "calibration": _calibration_json(data, given[name]),
                 **_curves_json(curves),
             }
         )
@@ -270,6 +272,22 @@ def differences_json(comparison: LabelComparison) -> list[dict[str, Any]]:
 
 def _positives(data: LabelData) -> int | None:
     return int(data.counts[1]) if data.is_binary else None
+
+
+def _calibration_json(data: LabelData, given: Floats) -> dict[str, Any] | None:
+    """Of the positive class; None for K > 2 classes."""
+    if not data.is_binary:
+        return None
+    found = label_calibration(data, given)
+    return {
+        "observed_to_expected": number_json(found.observed_to_expected),
+        "intercept": interval_json(found.intercept),
+        "slope": interval_json(found.slope),
+        "groups": [
+            {"n": g.n, "predicted": g.predicted, "observed": interval_json(g.observed)}
+            for g in found.groups
+        ],
+    }
 
 
 def _curves_json(curves: LabelCurves | None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class CohortName(StrEnum):
 
     PE = "pe"
     CVD = "cvd"
+    HF = "hf"
 
 
 @cli.command()
@@ -46,7 +47,7 @@ def sample(
         CohortName | None, typer.Option(help="Which cohort; without it a whole workspace.")
     ] = None,
     size: Annotated[
-        Size, typer.Option(help="tiny: for tests; small: the demo; paper: Zhang et al.'s counts.")
+        Size, typer.Option(help="tiny: for tests; small: the demo; paper: the papers' counts.")
     ] = Size.SMALL,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     processes: Annotated[int, typer.Option(min=1)] = min(os.cpu_count() or 1, 8),

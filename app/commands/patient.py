@@ -81,7 +81,10 @@ def explain(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for maps (NIfTI), shares and attention (CSV).")
+        Path | None,
+        typer.Option(
+            help="Folder for maps (NIfTI; CSV of signals and videos), shares and attention (CSV)."
+        ),
     ] = None,
     results: Annotated[
         Path | None, typer.Option(help="Store of results; the cohort's workspace if not said.")
@@ -184,12 +187,21 @@ def _choice(text: str | None) -> tuple[str, str | None] | None:
 
 def _write(folder: Path, case: Case, found: Explained) -> None:
     """Every map, share and attention matrix as a file."""
-    from analysis.attribution.export import attention_csv, attribution_csv, write_map_nifti
+    from analysis.attribution.export import (
+        attention_csv,
+        attribution_csv,
+        recording_csv,
+        write_map_nifti,
+    )
 
     for made in found.maps:
         layer = f"-{made.layer}" if made.layer else ""
         path = folder / f"{made.modality}-{made.method}{layer}.nii.gz"
         write_map_nifti(made, path, case.scan(made.modality, native=True))
+    for recording in (*found.signals, *found.videos):
+        layer = f"-{recording.layer}" if recording.layer else ""
+        path = folder / f"{recording.modality}-map-{recording.method}{layer}.csv"
+        path.write_text(recording_csv(recording), encoding="utf-8")
     for part in found.attributions:
         path = folder / f"{part.modality}-{part.method}.csv"
         path.write_text(attribution_csv(part), encoding="utf-8")

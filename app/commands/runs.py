@@ -34,6 +34,13 @@ class EhrEncoder(StrEnum):
     CLMBR = "clmbr"
 
 
+class TableEncoder(StrEnum):
+    """How tables are read."""
+
+    COLUMNS = "columns"
+    TEXT = "text"
+
+
 class EvaluatedSplit(StrEnum):
     """Splits that runs are evaluated on."""
 
@@ -62,6 +69,7 @@ def _plan(
     out: Path,
     modalities: list[str],
     ehr: str,
+    tables: str,
     ct_encoder: str | None,
     fine_tune: bool,
     strategy_options: list[str],
@@ -96,6 +104,7 @@ def _plan(
         encoder_folders=(ENCODERS,),
         modalities=tuple(modalities),
         ehr=ehr,
+        tables=tables,
         ct_encoder=ct_encoder,
         fine_tune=fine_tune,
         strategy_config=_key_values(strategy_options, "--option"),
@@ -110,13 +119,19 @@ def train(
     task: Annotated[str, typer.Option(help="A task of the cohort.")],
     strategy: Annotated[
         str,
-        typer.Option(help="unimodal, late, contrastive, cross_attention or co_attention."),
+        typer.Option(
+            help="unimodal, late, contrastive, cross_attention, co_attention, tgmm, mean_concat, "
+            "multisurv, cmta, deepavfusion or text_if."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     modality: Annotated[
         list[str] | None, typer.Option(help="Repeat to choose modalities; all without it.")
     ] = None,
     ehr: Annotated[EhrEncoder, typer.Option(help="How events are encoded.")] = EhrEncoder.ONEHOT,
+    tables: Annotated[
+        TableEncoder, typer.Option(help="How tables are read: columns, or told in sentences.")
+    ] = TableEncoder.COLUMNS,
     ct_encoder: Annotated[
         str | None,
         typer.Option(help="Hash of a pretrained CT encoder; the shipped one if not said."),
@@ -149,6 +164,7 @@ def train(
             out,
             modality or [],
             str(ehr),
+            str(tables),
             ct_encoder,
             fine_tune,
             option or [],
@@ -185,11 +201,16 @@ def evaluate(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Harrell's C with CI, Uno's C, Brier score, and every pairwise difference between runs."""
+    """Discrimination with CI of every run, and every pairwise difference between them.
+
+    Survival tasks: Harrell's C, Uno's C, Brier score. Class tasks: AUC (DeLong), average
+    precision, accuracy, ROC and precision-recall curves with bands.
+    """
     with in_one_sentence():
         start_engine()
+        from analysis.classification.evaluation import evaluate_labels
         from analysis.cohort.cohort import Cohort
-        from analysis.evaluation import evaluate as evaluate_runs
+        from analysis.evaluation import evaluate as evaluate_survival
         from analysis.store import ResultStore
         from models.checkpoint import load_run
         from sample_data.workspace import ENCODERS
@@ -197,6 +218,8 @@ def evaluate(
         opened = Cohort.open(cohort)
         loaded = [load_run(run, [ENCODERS]) for run in runs]
         store = ResultStore(results or results_of(cohort))
+        survival = loaded[0].config.task.kind == "survival"
+        evaluate_runs = evaluate_survival if survival else evaluate_labels
         with stage_bar(err_console) as say:
             answer = evaluate_runs(
                 loaded,
@@ -209,8 +232,10 @@ def evaluate(
             )
     if as_json:
         print_json(answer)
-        return
-    _print_evaluation(answer)
+    elif survival:
+        _print_evaluation(answer)
+    else:
+        _print_labels(answer)
 
 
 def _print_evaluation(answer: Mapping[str, Any]) -> None:
@@ -245,6 +270,41 @@ def _print_evaluation(answer: Mapping[str, Any]) -> None:
         out_console.print(table)
     if answer["undefined"]:
         out_console.print(answer["undefined"], markup=False)
+
+
+def _print_labels(answer: Mapping[str, Any]) -> None:
+    table = Table(
+        title=f"{answer['task_title']}: {answer['split']}, {answer['n']} patients, "
+        f"{answer['class_counts']}"
+    )
+    for column in ("Run", "AUC (95% CI)", "Average precision", "Accuracy"):
+        table.add_column(column)
+    for row in answer["runs"]:
+        table.add_row(
+            row["title"], *(_told(row[n]) for n in ("auc", "average_precision", "accuracy"))
+        )
+    out_console.print(table)
+    if answer["differences"]:
+        table = Table(title="Differences in AUC (DeLong)")
+        for column in ("First minus second", "AUC (95% CI)", "p", "p (Holm)"):
+            table.add_column(column)
+        for d in answer["differences"]:
+            table.add_row(
+                f"{d['first']} - {d['second']}",
+                _told(d["difference"]),
+                _short(d["p"]),
+                _short(d["p_holm"]),
+            )
+        out_console.print(table)
+    if answer["undefined"]:
+        out_console.print(answer["undefined"], markup=False)
+
+
+def _told(estimate: Mapping[str, float | None] | None) -> str:
+    if estimate is None:
+        return _short(None)
+    ends = f"{_short(estimate['low'])} to {_short(estimate['high'])}"
+    return f"{_short(estimate['value'])} ({ends})"
 
 
 def _short(value: float | None, digits: int = 3) -> str:

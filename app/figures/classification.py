@@ -193,19 +193,19 @@ def combination_figure(
     text: list[list[str]] = []
     hover: list[list[str]] = []
     for row, table in enumerate(tables):
-        entries = {tuple(e["modalities"]): e[chosen] for e in table["combinations"]}
+        entries = {frozenset(e["modalities"]): e[chosen] for e in table["combinations"]}
         found = _differences(table, chosen)
         values.append([])
         text.append([])
         hover.append([])
         for column in columns:
-            estimate = entries.get(column)
+            estimate = entries.get(frozenset(column))
             if estimate is None or estimate["value"] is None:
                 values[-1].append(None)
                 text[-1].append(MISSING)
                 hover[-1].append("not read by this run")
                 continue
-            difference = found.get(column)
+            difference = found.get(frozenset(column))
             star = "*" if _real(difference) else ""
             shown = f"<b>{number(estimate['value'], 2)}</b>{star}"
             if best.get(column) == row:
@@ -231,9 +231,9 @@ def combination_figure(
             hovertemplate="%{customdata}<extra></extra>",
             hoverongaps=False,
             colorscale=theme.SEQUENTIAL,
-            # Room below the least value: the lowest cell is not blank, the highest not alone.
+            # Room at both ends: the lowest cell is not blank, text on the highest is legible.
             zmin=low - 0.25 * max(high - low, 0.02),
-            zmax=max(high, low + 0.02),
+            zmax=high + 0.4 * max(high - low, 0.02),
             xgap=3,
             ygap=3,
             showscale=False,
@@ -275,7 +275,7 @@ def combination_frame(tables: Sequence[Table]) -> pd.DataFrame:
                 "combination": " + ".join(entry["modalities"]),
             }
             for measure in measures:
-                found = _differences(table, measure).get(tuple(entry["modalities"]))
+                found = _differences(table, measure).get(frozenset(entry["modalities"]))
                 gap = found["difference"] if found else dict.fromkeys(("value", "low", "high"))
                 row |= {
                     measure: entry[measure]["value"],
@@ -442,8 +442,12 @@ def _called(row: Mapping[str, Any]) -> str:
 
 
 def _columns(tables: Sequence[Table]) -> list[tuple[str, ...]]:
-    found = {tuple(e["modalities"]): None for t in tables for e in t["combinations"]}
-    return sorted(found, key=len)
+    """Combinations of any run, small ones first, modalities in the order of the widest run."""
+    widest = sorted(tables, key=lambda table: -len(table["modalities"]))
+    names = list(dict.fromkeys(name for table in widest for name in table["modalities"]))
+    found = {frozenset(e["modalities"]) for t in tables for e in t["combinations"]}
+    columns = [tuple(name for name in names if name in one) for one in found]
+    return sorted(columns, key=lambda c: (len(c), [names.index(name) for name in c]))
 
 
 def _titles(tables: Sequence[Table], column: tuple[str, ...]) -> list[str]:
@@ -461,16 +465,17 @@ def _best(
             row: float(entry[measure]["value"])
             for row, table in enumerate(tables)
             for entry in table["combinations"]
-            if tuple(entry["modalities"]) == column and entry[measure]["value"] is not None
+            if frozenset(entry["modalities"]) == frozenset(column)
+            and entry[measure]["value"] is not None
         }
         if len(values) > 1:
             best[column] = max(values, key=values.__getitem__)
     return best
 
 
-def _differences(table: Table, measure: str) -> dict[tuple[str, ...], Mapping[str, Any]]:
+def _differences(table: Table, measure: str) -> dict[frozenset[str], Mapping[str, Any]]:
     return {
-        tuple(d["modalities"]): d["accuracy"] if measure == "accuracy" else d
+        frozenset(d["modalities"]): d["accuracy"] if measure == "accuracy" else d
         for d in table["differences"]
     }
 

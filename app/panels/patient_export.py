@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 import streamlit as st
 
-from analysis.attribution.export import attribution_csv, map_nifti, provenance
+from analysis.attribution.export import attribution_csv, map_nifti, provenance, recording_csv
 from analysis.attribution.target import Target
 from app.panels.patient_header import Shown
 from app.panels.patient_report import Collected, collect, report_of
@@ -72,6 +72,11 @@ def archive(shown: Sequence[Shown], found: Collected) -> bytes:
             name = f"{made.subject.run}-{made.modality}-{made.method}{layer}.nii"
             pack.writestr(name, map_nifti(made, scan))
             about.append({"file": name, **provenance(made)})
+        for recording in found.recordings:
+            layer = f"-{recording.layer}" if recording.layer else ""
+            name = f"{recording.subject.run}-{recording.modality}-map-{recording.method}{layer}.csv"
+            pack.writestr(name, recording_csv(recording))
+            about.append({"file": name, **provenance(recording)})
         for part in found.attributions:
             name = f"{part.subject.run}-{part.modality}-{part.method}.csv"
             pack.writestr(name, attribution_csv(part))

@@ -15,9 +15,11 @@ from analysis.attribution.case import AttributionError
 from analysis.attribution.export import provenance
 from analysis.attribution.regions import region_name
 from analysis.attribution.result import Attribution, VolumeMap
+from analysis.attribution.signal import SignalMap
 from analysis.attribution.target import Target
+from analysis.attribution.video import VideoMap
 from analysis.attribution.volume import layers_of
-from analysis.explain import default_contexts, output_of, recommended_map
+from analysis.explain import default_contexts, output_of, recommended_map, recommended_recording_map
 from analysis.outlook import Observed, SurvivalOutlook
 from analysis.trust.card import card
 from analysis.trust.report import report_part
@@ -39,6 +41,7 @@ class Collected:
     """All explanations of the runs on a page."""
 
     maps: list[VolumeMap] = field(default_factory=list)
+    recordings: list[SignalMap | VideoMap] = field(default_factory=list)
     attributions: list[Attribution] = field(default_factory=list)
     attention: list[LabelledAttention] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -49,7 +52,15 @@ def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]
     found = Collected()
     for item, target in zip(shown, targets, strict=True):
         for name in item.case.present:
-            if item.case.kind(name) is Kind.VOLUME:
+            kind = item.case.kind(name)
+            if kind in (Kind.SIGNAL, Kind.VIDEO):
+                if not item.case.has_input(name):
+                    found.notes.append(f"only the features of '{name}' were kept: no map of it.")
+                    continue
+                choice = recommended_recording_map(item.case, name, desk.trust(item.case))
+                draw = desk.signal_map if kind is Kind.SIGNAL else desk.video_map
+                found.recordings.append(draw(item.case, name, target, *choice))
+            if kind is Kind.VOLUME:
                 try:
                     found.maps.append(
                         desk.volume_map(
@@ -101,7 +112,10 @@ def report_of(
         outlook=_outlook(task, shown, index_event, happened),
         ledger=_ledger(desk, shown, targets),
         modalities=_parts(desk, shown, targets, found),
-        methods=[provenance(made) for made in (*found.maps, *found.attributions, *found.attention)],
+        methods=[
+            provenance(made)
+            for made in (*found.maps, *found.recordings, *found.attributions, *found.attention)
+        ],
         versions={
             "fusionlens": version("fusionlens"),
             "torch": version("torch"),

@@ -1,7 +1,6 @@
 // Echo loops. Frames come once as JPEG and are decoded here; one clock drives all views, so that
 // each plays at the speed it was recorded at, whatever its frame rate and length.
 
-const TICK_CM = [1, 5]; // small and large marks of the depth scale
 const MESH = 96; // overlay cells are blended in value on this many squares, then coloured
 const FULL_ALPHA = 0.5; // of the limit; below it the colours fade, so that weak values hide nothing
 const INK = "#eef2f5";
@@ -703,20 +702,21 @@ function placeOf(cine, width, height) {
   return { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h, scale };
 }
 
-// Marks every cm below the transducer's face along the right edge.
+// Marks every cm below the transducer's face along the right edge, longer ones every 5 cm.
 function depthScale(pen, cine, place, width) {
   if (!cine.mm) return;
   const cm = (10 / cine.mm) * place.scale;
   const top = place.y + cine.zero * place.scale;
-  const right = Math.min(width, place.x + place.width) - 4;
+  const right = Math.round(Math.min(width, place.x + place.width)) - 4;
   const small = cm >= 4;
-  pen.fillStyle = "rgba(238, 242, 245, 0.8)";
   for (let k = 0; top + k * cm <= place.y + place.height; k++) {
-    const large = k % TICK_CM[1] === 0;
+    const large = k % 5 === 0;
     if (!large && !small) continue;
     const long = large ? 9 : 5;
-    pen.fillRect(right - long, top + k * cm - 0.5, long, 1);
-    if (large && k) write(pen, `${k}${k === TICK_CM[1] ? " cm" : ""}`, right - 12, top + k * cm + 4, INK, 11, 400, "right");
+    const y = Math.round(top + k * cm);
+    pen.fillStyle = "rgba(238, 242, 245, 0.8)";
+    pen.fillRect(right - long, y, long, 1);
+    if (large && k) write(pen, `${k}${k === 5 ? " cm" : ""}`, right - 12, y + 4, INK, 11, 400, "right");
   }
 }
 

@@ -161,6 +161,18 @@ def test_combination_cells(made, measure):
         assert f"{table['n']} patients, {table['events']} with heart failure" in label
 
 
+def test_runs_that_name_modalities_in_another_order_share_columns(made):
+    late = made["tables"][2]
+    turned = {
+        **late,
+        "combinations": [{**e, "modalities": e["modalities"][::-1]} for e in late["combinations"]],
+        "differences": [{**d, "modalities": d["modalities"][::-1]} for d in late["differences"]],
+    }
+    heat = figures.combination_figure([late, turned], made["styles"]).data[0]
+    assert len(heat.x) == 7
+    assert heat.z[0] == heat.z[1]
+
+
 def test_the_table_of_one_run_says_its_patients_above_and_underlines_nothing(made):
     table = made["tables"][2]
     figure = figures.combination_figure([table], made["styles"])

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import streamlit as st
 
+from analysis.cohort.readers.echo_header import VIEW_TITLES, VIEWS
 from app.panels import ecg_paper, echo_cine
 from app.panels.ecg_paper import Interval, LeadMap, PaperSignal
 from app.panels.echo_cine import Cine, CineMap
-from analysis.cohort.readers.echo_header import VIEW_TITLES, VIEWS
 
 RATE_HZ = 500.0
 SPIKE_S = 1.234

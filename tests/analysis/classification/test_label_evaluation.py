@@ -59,6 +59,8 @@ def test_the_numbers_are_those_of_the_predictions(answer, runs, cohort):
         assert row["confusion"][1][0] == int((~called[label == 1]).sum())
         assert row["brier"]["value"] == pytest.approx(((p - label) ** 2).mean())
         assert row["cutoff"]["learned_on"] == "tuning"
+        expected = label.sum() / p.sum()
+        assert row["calibration"]["observed_to_expected"] == pytest.approx(expected)
         area = np.trapezoid(row["roc"]["tpr"], row["roc"]["fpr"])
         assert area == pytest.approx(row["auc"]["value"], abs=1e-3)
         assert len(row["roc"]["fpr"]) <= 200
@@ -108,6 +110,7 @@ def test_three_classes_are_one_against_the_rest(runs, cohort, store):
     assert found["positives"] is None
     assert found["class_counts"] == dict(zip(GRADES, np.bincount(label).tolist(), strict=True))
     assert "sensitivity" not in row
+    assert row["calibration"] is None
     json.dumps(found, allow_nan=False)
 
 
