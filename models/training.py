@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from models.contracts import Encoded, FusionOutput, Inputs
-from models.linear_start import LinearStart, class_start, cox_start
+from models.linear_start import FEWEST_EVENTS, LinearStart, class_start, cox_start
 from models.losses import class_loss, cox_loss
 from models.network import FusionModel
 
@@ -357,9 +357,13 @@ def start_linear(
     """Set the linear path to the elastic net of the training patients, and hold it there.
 
     Modalities whose summary is itself still to be learnt stay trainable, from zero. None where
-    all are like that.
+    all are like that, and where too few patients had the event to choose a penalty by.
     """
     strategy = model.strategy
+    if kind == "survival":
+        assert data.event is not None
+        if int(data.event.sum()) < FEWEST_EVENTS:
+            return None
     with torch.no_grad():
         encoded = model.encode(data.inputs)
         columns = {

@@ -69,7 +69,7 @@ _CHUNK = 8  # eight patients' loops are about 100 MB
 # no second hospital.
 SIZES: Mapping[str, Mapping[Split, int]] = {
     "tiny": {Split.TRAIN: 32, Split.TUNING: 10, Split.INTERNAL: 24, Split.EXTERNAL: 10},
-    "small": {Split.TRAIN: 700, Split.TUNING: 140, Split.INTERNAL: 260, Split.EXTERNAL: 100},
+    "small": {Split.TRAIN: 560, Split.TUNING: 120, Split.INTERNAL: 300, Split.EXTERNAL: 100},
     "paper": {Split.TRAIN: 1088, Split.TUNING: 218, Split.INTERNAL: 218},
 }
 # Share of those without heart failure who are followed up: 455 of 816 in the paper. The smaller
@@ -230,6 +230,7 @@ class _Job:
     plan: HeartPlan
     folder: Path
     files_for: frozenset[Split]
+    most_files: int | None
     sink_for: frozenset[Split]
     sink: SinkFactory | None
 
@@ -272,7 +273,10 @@ def _simulate_chunk(job: _Job, numbers: range) -> _Chunk:
         tracing = tracing_of(patient) if patient.has_ecg else None
         if tracing is not None:
             chunk.segments += segment_rows(patient, tracing)
-        filed, sunk = patient.split in job.files_for, patient.split in job.sink_for
+        place = number - splits.index(splits[number])
+        filed = patient.split in job.files_for
+        filed = filed and (job.most_files is None or place < job.most_files)
+        sunk = patient.split in job.sink_for
         loops: dict[str, Loop] = {}
         if patient.has_echo and (filed or sunk):
             loops = {view: loop_of(patient, view) for view in patient.heart.views}
@@ -309,6 +313,7 @@ def write_heart_cohort(
     out: Path,
     *,
     files_for: Collection[Split] | None = None,
+    most_files: int | None = None,
     sink: SinkFactory | None = None,
     sink_for: Collection[Split] | None = None,
     processes: int = 2,
@@ -317,7 +322,8 @@ def write_heart_cohort(
 ) -> HeartWritten:
     """Simulate the planned patients and write the cohort folder, whole or not at all.
 
-    files_for: the splits whose ECGs and loops become files (None: all). sink: receives the
+    files_for: the splits whose ECGs and loops become files (None: all); most_files: of so many
+    patients of each at most, the first ones. sink: receives the
     records of the splits in sink_for (None: all), whether or not they become files; see
     SinkFactory. progress: called with (patients done, patients in all). finish: called with the
     folder under its temporary name and the result, to add to it (the sink's features, say) before
@@ -329,6 +335,7 @@ def write_heart_cohort(
             plan=plan,
             folder=folder,
             files_for=frozenset(Split if files_for is None else files_for),
+            most_files=most_files,
             sink_for=frozenset(Split if sink_for is None else sink_for) if sink else frozenset(),
             sink=sink,
         )

@@ -6,7 +6,7 @@ Shapley shares add, so a group's share is the sum of its events' and nothing is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from analysis.attribution.case import AttributionError
 from analysis.attribution.parts import DEMOGRAPHICS
 from analysis.attribution.result import Attribution
 from analysis.cohort.readers.events import Code
+from models.contracts import Kind
 
 By = Literal["code", "visit", "group", "parent"]
 GROUPINGS: tuple[By, ...] = ("code", "visit", "group", "parent")
@@ -182,3 +183,21 @@ def _spans(
 def _title(parts: pd.DataFrame, opener: int | None, time: np.datetime64) -> str:
     day = pd.Timestamp(time).strftime("%Y-%m-%d")
     return day if opener is None else f"{parts['description'].iloc[opener]}, {day}"
+
+
+def by_column(found: Attribution) -> Attribution:
+    """Shares of told words added up by the column that their sentence speaks of.
+
+    The result is what a table of these columns would give: parts name, title, value, unit.
+    Raises AttributionError for anything but a text.
+    """
+    if found.kind != Kind.TEXT:
+        raise AttributionError(f"'{found.modality}' is {found.kind}, not a told table.")
+    sentence = found.parts["sentence"].to_numpy(np.int64)
+    order, member = np.unique(sentence, return_inverse=True)
+    values = np.zeros((len(order), found.values.shape[1]))
+    np.add.at(values, member, found.values)
+    first = [int(np.flatnonzero(sentence == column)[0]) for column in order]
+    parts = found.parts.iloc[first][["name", "title", "value", "unit"]].reset_index(drop=True)
+    # The halves differ word by word; what their sums differ by is not kept.
+    return replace(found, kind=str(Kind.TABLE), parts=parts, values=values, spread=None)

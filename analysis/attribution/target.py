@@ -115,7 +115,10 @@ class Survival:
 
 @dataclass(frozen=True)
 class ClassLogit:
-    """The logit of one class of a classification model."""
+    """The logit of one class of a classification model.
+
+    A model of two classes has one logit, which is class 1's; class 0's is its negative.
+    """
 
     index: int
     name: str
@@ -134,4 +137,6 @@ class ClassLogit:
 
     def __call__(self, prediction: Tensor) -> Tensor:
         """(B, K) -> (B, 1)."""
+        if prediction.shape[1] == 1:
+            return prediction if self.index == 1 else -prediction
         return prediction[:, self.index : self.index + 1]

@@ -96,7 +96,7 @@ def target_of(run: Run) -> Target:
     task = run.config.task
     if task.kind == "survival":
         return LogRisk()
-    return ClassLogit(task.outputs - 1, task.classes[-1] if task.classes else "the class")
+    return ClassLogit(max(task.outputs, 2) - 1, task.classes[-1] if task.classes else "the class")
 
 
 def entry(method: str, layer: str | None, title: str) -> Entry:

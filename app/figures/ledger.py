@@ -21,7 +21,15 @@ from app import theme
 from app.figures.shares import Direction, part_note, part_title, short_title
 from app.figures.text import count, number, plain
 
-_PLURALS = {"events": "events", "table": "columns", "bag": "instances", "volume": "regions"}
+_PLURALS = {
+    "events": "events",
+    "table": "columns",
+    "text": "words",
+    "signal": "leads",
+    "video": "views",
+    "bag": "instances",
+    "volume": "regions",
+}
 ABSENT = "not there"
 NOT_READ = "not read"
 _TOLERANCE = 1e-3

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.attribution.parts import DEMOGRAPHICS
+from analysis.cohort.readers.echo_header import VIEW_TITLES
 from app import theme
 from app.figures.text import MISSING, count, minus, number, plain, signed
 
@@ -92,10 +93,10 @@ def _fine(value: float | None) -> str:
 
 def part_title(part: Mapping[str, Any]) -> str:
     """A part in a few words: its description, or whatever names it."""
-    for column in ("description", "title", "name", "code", "instance"):
+    for column in ("description", "title", "name", "code", "instance", "lead", "view"):
         value = part.get(column)
         if value is not None and str(value).strip():
-            return str(value)
+            return VIEW_TITLES.get(str(value), str(value)) if column == "view" else str(value)
     return "unnamed"
 
 

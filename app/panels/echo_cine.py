@@ -24,7 +24,6 @@ from app.panels.ct_viewer import frame
 # Decoded frames cost four bytes a pixel in the reader's browser: 240 MB.
 MAX_PIXELS = 60_000_000
 JPEG_QUALITY = 90
-NOT_USED = "not used by the model"
 _SCRIPT = static.text("viewer.js", "echo_cine.js")
 _STYLE = static.text("viewer.css", "echo_cine.css")
 Floats = npt.NDArray[np.float32]
@@ -163,8 +162,8 @@ def show(
     return CineState(told["view"] or None)
 
 
-_packed: weakref.WeakKeyDictionary[Cine, tuple[list[weakref.ref[Cine]], sending.Content]]
-_packed = weakref.WeakKeyDictionary()
+_Kept = tuple[list[weakref.ref[Cine]], sending.Content]
+_packed: weakref.WeakKeyDictionary[Cine, _Kept] = weakref.WeakKeyDictionary()
 
 
 def pack(cines: Sequence[Cine]) -> sending.Content:
@@ -172,11 +171,11 @@ def pack(cines: Sequence[Cine]) -> sending.Content:
 
     Packed once for the same Cine objects, and forgotten with the first of them.
     """
-    refs, content = _packed.get(cines[0], ([], None))
-    same = len(refs) == len(cines) and all(r() is c for r, c in zip(refs, cines, strict=True))
-    if content is None or not same:
-        content = _pack(cines)
-        _packed[cines[0]] = ([weakref.ref(cine) for cine in cines], content)
+    kept = _packed.get(cines[0])
+    if kept is not None and [ref() for ref in kept[0]] == list(cines):
+        return kept[1]
+    content = _pack(cines)
+    _packed[cines[0]] = ([weakref.ref(cine) for cine in cines], content)
     return content
 
 
@@ -238,7 +237,8 @@ def view_message(
             raise ValueError(
                 f"overlay {overlay.title!r} names view {strange[0]!r}; there are {', '.join(views)}"
             )
-    blobs, maps = [], []
+    blobs: list[bytes] = []
+    maps = []
     for overlay in overlays:
         places = {}
         for view, values in overlay.values.items():

@@ -22,6 +22,15 @@ from app.panels import ct_viewer, figure, patient_agreement, trust_card
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 
+PART_NOUNS = {
+    "events": "event",
+    "table": "column",
+    "text": "word",
+    "signal": "lead",
+    "video": "view",
+    "bag": "instance",
+    "volume": "region",
+}
 MASK_COLOURS = ("#4CD964", "#F2C14E")
 
 
@@ -198,7 +207,7 @@ def region_table(found: Attribution) -> pd.DataFrame:
 
 def sum_words(found: Attribution) -> str:
     """'90 events; shares add up to +0.46 (gap 0.0000); two halves agree at 0.93 ...'."""
-    noun = {"events": "event", "table": "column", "bag": "instance", "volume": "region"}[found.kind]
+    noun = PART_NOUNS.get(found.kind, "part")
     total = float(found.values[:, 0].sum())
     words = [
         f"{count(len(found.parts), noun)}; shares add up to {signed(total, 3)} "

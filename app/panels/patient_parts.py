@@ -12,7 +12,7 @@ import streamlit as st
 
 from analysis.attribution.attention import mil_attention
 from analysis.attribution.case import AttributionError
-from analysis.attribution.grouping import GROUPINGS, grouped
+from analysis.attribution.grouping import GROUPINGS, by_column, grouped
 from analysis.attribution.result import Attribution
 from analysis.attribution.target import Survival, Target
 from analysis.explain import default_contexts, output_of, over_time
@@ -23,7 +23,7 @@ from app.figures import ledger as figures
 from app.figures import outlook
 from app.figures.shares import Direction, part_title, value_text
 from app.figures.text import markdown, number, signed
-from app.panels import event_timeline, figure, patient_agreement, trust_card
+from app.panels import event_timeline, figure, patient_agreement, patient_text, trust_card
 from app.panels.patient_ct import sum_words
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
@@ -96,6 +96,9 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
             output=output,
             index_title=item.case.cohort.spec.index_event or "index time",
         )
+    if found.kind == Kind.TEXT:
+        patient_text.show(found, output)
+        found = by_column(found)
     left, right = st.columns([1, 1])
     with left:
         figure.show(

@@ -466,7 +466,7 @@ class EcgPaper {
       if (high !== low) to(Math.max(high, low));
     }
     pen.strokeStyle = TRACE;
-    pen.lineWidth = Math.max(0.9, 0.3 * this.g.px);
+    pen.lineWidth = Math.max(1.1, 0.3 * this.g.px);
     pen.lineJoin = "bevel";
     pen.stroke();
   }
@@ -485,7 +485,7 @@ class EcgPaper {
       }
     }
     pen.strokeStyle = TRACE;
-    pen.lineWidth = Math.max(0.9, 0.3 * px);
+    pen.lineWidth = Math.max(1.1, 0.3 * px);
     pen.lineJoin = "miter";
     pen.stroke();
   }
@@ -693,7 +693,7 @@ class EcgPaper {
       if (this.visibleMap) {
         parts.push(Number.isNaN(value)
           ? "no value here"
-          : `${this.visibleMap.title} ${significant(value, this.visibleMap.signed)}`);
+          : `${this.visibleMap.title} ${reading(value, this.visibleMap)}`);
       }
     } else {
       parts.push("Point at the trace for its time and voltage");

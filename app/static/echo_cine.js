@@ -589,7 +589,7 @@ class EchoCine {
     const map = this.visibleMap;
     if (map && inside) {
       const value = map.value(cine.view, this.frameOf(cine), x, y);
-      parts.push(Number.isNaN(value) ? "no value here" : `${map.title} ${significant(value, map.signed)}`);
+      parts.push(Number.isNaN(value) ? "no value here" : `${map.title} ${reading(value, map)}`);
       this.root.dataset.value = Number.isNaN(value) ? "" : value;
     }
     this.reading.textContent = parts.join("  ·  ");

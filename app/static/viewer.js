@@ -217,6 +217,11 @@ function significant(value, signed = false) {
   return (signed && value > 0 ? "+" : "") + minus(text);
 }
 
+// A value of an overlay; what is too small for its colours is told as none.
+function reading(value, { limit, signed }) {
+  return significant(Math.abs(value) < limit / 1000 ? 0 : value, signed);
+}
+
 // With the minus sign that is as wide as a plus.
 function minus(value) {
   return String(value).replace("-", "−");

@@ -6,7 +6,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -181,9 +181,9 @@ class ClinicalBERTEncoder(ModalityEncoder, SummaryOfTokens):
     def states(self, ids: Tensor, keys: Tensor) -> Tensor:
         """(B, M, D) last states of word pieces (B, M) where `keys` (B, M)."""
         x = self.word(ids) + self.place.weight[: ids.shape[1]] + self.segment.weight[0]
-        x = self.norm(x)
+        x = cast(Tensor, self.norm(x))
         for layer in self.layers:
-            x = layer(x, keys)
+            x = cast(Tensor, layer(x, keys))
         return x
 
     def forward(self, inputs: ModalityInput) -> Encoded:

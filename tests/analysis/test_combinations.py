@@ -70,7 +70,7 @@ def test_a_subset_is_what_the_patient_ledger_says_of_it(runs, cohort, name):
     ids, found = predict_combinations(run, cohort, cohort.subject_ids("internal", "hf"))
     for row in (0, len(ids) - 1):
         case = open_case(run, cohort, int(ids[row]))
-        ledger = modality_ledger(case, ClassLogit(0, "heart failure"))
+        ledger = modality_ledger(case, ClassLogit(1, "heart failure"))
         for combination, values in found.items():
             assert values[row, 0] == pytest.approx(ledger.value(set(combination))[0], abs=1e-4)
 

@@ -371,6 +371,15 @@ def test_present_modalities_move_the_prediction_and_only_those():
         assert (moved > 0).tolist() == parts[name].present.tolist()
 
 
+def test_an_absent_modality_has_no_specific_feature():
+    parts = mixed_batch()
+    strategy = build(parts)
+    streams = {n: strategy.project[n](part) for n, part in parts.items()}
+    for name, slots in strategy.specific(streams).items():
+        assert slots.shape == (7, 4, 16)
+        assert (slots.abs().sum(dim=(1, 2)) > 0).equal(parts[name].present)
+
+
 def test_padding_is_never_read():
     parts = everyone()
     strategy = build(parts)
