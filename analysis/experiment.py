@@ -49,7 +49,7 @@ from models.encoders.clmbr import CLMBR, CLMBRConfig
 from models.encoders.counts import CodeCounts, CodeCountsConfig
 from models.encoders.table import TableColumn, TableConfig, TableEncoder
 from models.encoders.text import TableTextConfig, TableTextEncoder
-from models.fusion.base import STRATEGIES
+from models.fusion.base import STRATEGIES, FusionConfig, FusionStrategy
 from models.network import FusionModel, stream_widths
 from models.pretraining import pretrain_clmbr
 from models.sentences import Sentences, TextColumn
@@ -154,7 +154,7 @@ def train_run(plan: Plan, stage: Stage | None = None, accelerator: str = "auto")
         classes=task.classes,
     )
     strategy_class = STRATEGIES.get(plan.strategy)
-    strategy_config = strategy_class.Config.model_validate(dict(plan.strategy_config))
+    strategy_config = _strategy_config(strategy_class, plan, task.kind)
     strategy = strategy_class(stream_widths(prepared.encoders), entry.outputs, strategy_config)
     frozen = [name for name, e in prepared.entries.items() if e.frozen]
     model = FusionModel(prepared.encoders, strategy, frozen)
@@ -221,6 +221,14 @@ def train_run(plan: Plan, stage: Stage | None = None, accelerator: str = "auto")
         out.rmdir()
     partial.rename(out)
     return load_run(out, [plan.encoder_store, *plan.encoder_folders])
+
+
+def _strategy_config(strategy: type[FusionStrategy], plan: Plan, kind: str) -> FusionConfig:
+    """The strategy's settings; one that words its answers is told what it is asked."""
+    chosen = dict(plan.strategy_config)
+    if "task" in strategy.Config.model_fields:
+        chosen.setdefault("task", "prognosis" if kind == "survival" else "diagnosis")
+    return strategy.Config.model_validate(chosen)
 
 
 def _survival(outcomes: Outcomes) -> SurvivalData:

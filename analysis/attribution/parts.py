@@ -155,10 +155,8 @@ def _columns(case: Case, modality: str) -> pd.DataFrame:
     for column, number, there in zip(spec.values(), numbers, seen, strict=True):
         if not there:
             values.append(None)
-        elif column.kind == "nominal":
-            values.append(column.categories[round(number)])
         else:
-            values.append(number)
+            values.append(_cell(column, number))
     return pd.DataFrame(
         {
             "name": list(spec),
@@ -195,7 +193,12 @@ def text_parts(case: Case, modality: str) -> pd.DataFrame:
 
 
 def _cell(column: Column, number: float) -> object:
-    return column.categories[round(number)] if column.kind == "nominal" else number
+    """A cell in words where the column's kind has words for it."""
+    if column.kind == "nominal":
+        return column.categories[round(number)]
+    if column.kind == "binary" and number in (0, 1):
+        return (column.categories or ("no", "yes"))[int(number)]
+    return number
 
 
 def _channels(case: Case, modality: str) -> pd.DataFrame:

