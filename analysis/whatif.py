@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from analysis.attribution.case import AttributionError, Case
+from analysis.cohort.dataset import TextReading
 from models.contracts import Encoded, Kind, ModalityInput
 
 
 @dataclass(frozen=True)
 class Change:
-    """Edits of one modality of kind events or table.
+    """Edits of one modality of kind events, table or text (a told table).
 
     remove: positions of events (0 is the oldest the model read) or columns that are taken away;
     a column becomes missing. values: {position: new value} in the part's own unit.
@@ -58,12 +59,20 @@ def what_if(case: Case, *, without: Collection[str] = (), changes: Sequence[Chan
 
 def _edited(case: Case, change: Change) -> ModalityInput:
     kind = case.kind(change.modality)
-    if kind not in (Kind.EVENTS, Kind.TABLE):
+    if kind not in (Kind.EVENTS, Kind.TABLE, Kind.TEXT):
         raise AttributionError(
             f"'{change.modality}' is of kind '{kind}': it can be left out as a whole, but only "
             "events and table columns can be changed one by one."
         )
     item = case.raw(change.modality)
+    sentences = None
+    if kind is Kind.TEXT:
+        # Edited as the table it tells of, then told again.
+        reading = case.reading(change.modality)
+        assert isinstance(reading, TextReading)
+        sentences = reading.sentences
+        values, mask = sentences.decode(item.fields)
+        item = replace(item, fields={"values": values, "mask": mask})
     n = item.fields["mask"].shape[1]
     for position in (*change.remove, *change.values):
         if not 0 <= position < n:
@@ -73,7 +82,13 @@ def _edited(case: Case, change: Change) -> ModalityInput:
     bad = [v for v in change.values.values() if not np.isfinite(v)]
     if bad:
         raise AttributionError(f"'{change.modality}': {bad[0]} is not a value; give a number.")
-    return _edited_events(item, change) if kind is Kind.EVENTS else _edited_table(item, change)
+    if kind is Kind.EVENTS:
+        return _edited_events(item, change)
+    edited = _edited_table(item, change)
+    if sentences is None:
+        return edited
+    fields = sentences.encode(edited.fields["values"], edited.fields["mask"])
+    return ModalityInput(Kind.TEXT, fields, edited.present)
 
 
 def _edited_events(item: ModalityInput, change: Change) -> ModalityInput:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.attribution.case import Case, open_case
+from analysis.attribution.feature_attention import FeatureAttention, by_outcome
 from analysis.attribution.modalities import ModalityLedger, modality_ledger
 from analysis.attribution.result import Attribution, VolumeMap
 from analysis.attribution.signal import SignalMap
@@ -281,6 +282,11 @@ class PatientDesk:
                 training = self.workspace.training_cohort(run.config)
                 self._trust[key] = (stamp, find_trust(run, [cohort, training], self.store))
             return self._trust[key][1]
+
+    def feature_attention(self, case: Case, split: str) -> Mapping[str, FeatureAttention]:
+        """Mean attention between features by outcome group of a split, stored."""
+        with self.workspace.work:
+            return by_outcome(case.run, case.cohort, split, self.store)
 
     def similar(self, case: Case, k: int = 8) -> pd.DataFrame:
         """Training patients whom the run sees alike, with their outcomes."""

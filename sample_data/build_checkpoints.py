@@ -25,19 +25,35 @@ import typer
 from rich.console import Console
 
 from analysis.cohort.cohort import Cohort
+from analysis.cohort.schema import Split
 from analysis.experiment import Plan, train_run
 from analysis.explain import TRUST_FILE
+from analysis.features import Ids
 from analysis.predict import predict
 from analysis.trust.report import trust_report
 from models.checkpoint import load_run, save_encoder
+from models.contracts import Kind
+from models.encoders.base import ModalityEncoder
+from models.encoders.signal import ECGCNN, ECGCNNConfig
+from models.encoders.video import EchoNet, EchoNetConfig
 from models.encoders.volume import CTResNet, CTResNetConfig
 from models.pretraining import location_loss, pretrain_ct, radiology_loss
+from models.pretraining_cardiac import ECGReadings, EchoReadings, pretrain_readings
 from models.runtime import keep_large_blocks, quiet_transformers
 from models.training import TrainingSettings
 from sample_data.cohorts import plan, write_cohort
+from sample_data.heart_cohort import heart_plan, write_heart_cohort
+from sample_data.heart_pretraining import ecg_batches, echo_batches
 from sample_data.pretraining import radiology_batches
 from sample_data.progress import stage_bar
-from sample_data.workspace import CHECKPOINTS, ENCODERS, RUNS, shipped_ct_encoder, write_sample
+from sample_data.workspace import (
+    CHECKPOINTS,
+    ENCODERS,
+    HEART,
+    RUNS,
+    shipped_ct_encoder,
+    write_sample,
+)
 
 TASKS = {"pe": "mortality", "cvd": "mace"}
 # Alternating: crops teach the small lesions cheaply, whole scans the rest and their true scale.
@@ -63,6 +79,7 @@ class Recipe:
     modalities: tuple[str, ...] = ("ct", "ehr")
     ehr: str = "onehot"
     options: Mapping[str, Any] = field(default_factory=dict)
+    tables: str = "text"
 
 
 RECIPES = (
@@ -80,6 +97,54 @@ RECIPES = (
         )
     ),
 )
+
+
+# Name of a run's prefix to its task; the prefix begins with the cohort's name.
+HEART_TASKS = {"hf": "hf", "hf-risk": "incident_hf"}
+_THREE = ("labs", "ecg", "echo")
+# TGMM's table 2 (single modalities), table 5 (fusion) and table 6 (what guides and who answers).
+HEART_RECIPES = (
+    Recipe("labs", "Labs only", "unimodal", ("labs",)),
+    Recipe("ecg", "ECG only", "unimodal", ("ecg",)),
+    Recipe("echo", "Echo only", "unimodal", ("echo",)),
+    Recipe("late", "Late fusion", "late", _THREE),
+    Recipe("mean-concat", "Mean and concatenate", "mean_concat", _THREE),
+    Recipe("multisurv", "Attentive fusion (MultiSurv)", "multisurv", _THREE),
+    Recipe("tgmm", "TGMM", "tgmm", _THREE),
+    Recipe(
+        "tgmm-human", "TGMM, human guidance only", "tgmm", _THREE, options={"guidance": "human"}
+    ),
+    Recipe("tgmm-unguided", "TGMM, no guidance", "tgmm", _THREE, options={"guidance": "none"}),
+    Recipe(
+        "tgmm-linear",
+        "TGMM, no guidance, linear probe",
+        "tgmm",
+        _THREE,
+        options={"guidance": "none", "response": "linear"},
+    ),
+)
+# The embeddings of these are aligned, so that one modality finds another.
+RETRIEVAL_RECIPE = Recipe(
+    "tgmm-retrieval",
+    "TGMM, aligned for retrieval",
+    "tgmm",
+    _THREE,
+    options={"retrieval_weight": 1.0},
+)
+
+
+def planned_runs() -> dict[str, tuple[str, str, Recipe]]:
+    """{run folder: (cohort, task, recipe)} of everything that ships."""
+    planned = {
+        f"{kind}-{recipe.name}": (kind, task, recipe)
+        for kind, task in TASKS.items()
+        for recipe in RECIPES
+    }
+    for prefix, task in HEART_TASKS.items():
+        recipes = (*HEART_RECIPES, RETRIEVAL_RECIPE) if prefix == HEART else HEART_RECIPES
+        for recipe in recipes:
+            planned[f"{prefix}-{recipe.name}"] = (HEART, task, recipe)
+    return planned
 
 
 def pretrain_shipped_ct(say: Any) -> str:
@@ -100,6 +165,54 @@ def pretrain_shipped_ct(say: Any) -> str:
     return save_encoder(encoder, ENCODERS, provenance=CT_PROVENANCE)
 
 
+# (steps, learning rate); a second round starts with a fresh optimiser and fresh hearts.
+ECG_ROUNDS = ((1000, 3e-3),)
+ECHO_ROUNDS = ((450, 3e-3), (260, 2.5e-3))
+ECHO_CONFIG = EchoNetConfig(size=64)
+ECG_PROVENANCE = {
+    "encodes": "signal",
+    "objective": "measurements of simulated ECGs: rate, intervals, axis, rhythm, blocks, voltage "
+    "and repolarisation; never an outcome",
+    "rounds": [list(part) for part in ECG_ROUNDS],
+}
+ECHO_PROVENANCE = {
+    "encodes": "video",
+    "objective": "measurements of simulated echoes: ejection fraction, diameters, wall and "
+    "regurgitation; never an outcome",
+    "rounds": [list(part) for part in ECHO_ROUNDS],
+}
+
+
+def pretrain_shipped_heart(say: Any) -> None:
+    """The ECG and the echo encoder from nothing, whichever is not there yet."""
+    there = {
+        json.loads(path.read_text(encoding="utf-8"))["provenance"].get("encodes")
+        for path in ENCODERS.glob("*/encoder.json")
+    }
+    jobs: list[tuple[str, ModalityEncoder, Any, Any, Any, Mapping[str, Any]]] = [
+        ("ECG", ECGCNN(ECGCNNConfig()), ECGReadings, ecg_batches, ECG_ROUNDS, ECG_PROVENANCE),
+        ("echo", EchoNet(ECHO_CONFIG), EchoReadings, echo_batches, ECHO_ROUNDS, ECHO_PROVENANCE),
+    ]
+    for name, encoder, readings_of, batches_of, rounds, provenance in jobs:
+        if provenance["encodes"] in there:
+            continue
+        readings = readings_of(encoder.pooled_width)
+        for number, (steps, rate) in enumerate(rounds):
+
+            def report(
+                done: int,
+                total: int,
+                losses: Mapping[str, float],
+                words: str = f"Pretraining the {name} encoder, round {number + 1}",
+            ) -> None:
+                say(words, done, total, losses)
+
+            torch.manual_seed(number)
+            batches = batches_of(encoder, number)
+            pretrain_readings(encoder, readings, batches, steps, learning_rate=rate, report=report)
+        save_encoder(encoder, ENCODERS, provenance=provenance)
+
+
 CT_PROVENANCE = {
     "encodes": "volume",
     "objective": "radiology targets of simulated scans: embolus and calcium, present, how much "
@@ -110,31 +223,31 @@ CT_PROVENANCE = {
 
 def build_runs(cohorts: Path, say: Any) -> None:
     """All sample runs that are not there yet."""
-    for kind, task in TASKS.items():
-        for recipe in RECIPES:
-            out = RUNS / f"{kind}-{recipe.name}"
-            if out.is_dir():
-                continue
-            todo = Plan(
-                cohort=cohorts / kind,
-                task=task,
-                strategy=recipe.strategy,
-                out=out,
-                encoder_store=ENCODERS,
-                modalities=recipe.modalities,
-                ehr=recipe.ehr,
-                strategy_config=recipe.options,
-                settings=TrainingSettings(),
-                title=recipe.title,
-                command="make checkpoints",
-            )
+    for name, (cohort, task, recipe) in planned_runs().items():
+        out = RUNS / name
+        if out.is_dir():
+            continue
+        todo = Plan(
+            cohort=cohorts / cohort,
+            task=task,
+            strategy=recipe.strategy,
+            out=out,
+            encoder_store=ENCODERS,
+            modalities=recipe.modalities,
+            ehr=recipe.ehr,
+            tables=recipe.tables,
+            strategy_config=recipe.options,
+            settings=TrainingSettings(),
+            title=recipe.title,
+            command="make checkpoints",
+        )
 
-            def stage(
-                what: str, done: int, total: int, numbers: Mapping[str, float], name: str = out.name
-            ) -> None:
-                say(f"{name}: {what}", done, total, numbers)
+        def stage(
+            what: str, done: int, total: int, numbers: Mapping[str, float], name: str = name
+        ) -> None:
+            say(f"{name}: {what}", done, total, numbers)
 
-            train_run(todo, stage)
+        train_run(todo, stage)
 
 
 def store_trust(cohorts: Path, say: Any) -> None:
@@ -164,13 +277,29 @@ def store_references() -> None:
     with tempfile.TemporaryDirectory() as home:
         for kind in TASKS:
             write_cohort(plan(kind, "tiny", 0), Path(home) / kind)
+        # No sink: what is predicted comes from the files alone.
+        write_heart_cohort(
+            heart_plan("tiny", 0), Path(home) / HEART, files_for=(Split.INTERNAL,), most_files=16
+        )
         for folder in sorted(RUNS.iterdir()):
             run = load_run(folder, [ENCODERS])
             cohort = Cohort.open(Path(home) / folder.name.split("-")[0])
-            ids = cohort.subject_ids("internal", run.config.task.name)[:N_REFERENCE]
+            if (folder / REFERENCE_FILE).is_file():
+                continue
+            ids = _with_files(cohort, cohort.subject_ids("internal", run.config.task.name))
+            ids = ids[:N_REFERENCE]
             made = predict(run, cohort, ids)
-            frame = pd.DataFrame({"subject_id": made.subject_ids, "log_risk": made.risk})
+            frame = pd.DataFrame({"subject_id": made.subject_ids, "log_risk": made.values[:, 0]})
             frame.to_parquet(folder / REFERENCE_FILE, index=False)
+
+
+def _with_files(cohort: Cohort, ids: Ids) -> Ids:
+    """Those whose recordings are files, where the cohort has recordings."""
+    for name, modality in cohort.spec.modalities.items():
+        if modality.kind in (Kind.SIGNAL, Kind.VIDEO):
+            latest = int(cohort.having(name).max(initial=0))
+            ids = ids[ids <= latest]
+    return ids
 
 
 def main(
@@ -188,7 +317,8 @@ def main(
     RUNS.mkdir(parents=True, exist_ok=True)
     with stage_bar(Console(stderr=True)) as say:
         encoder = shipped_ct_encoder() or pretrain_shipped_ct(say)
-        for kind in TASKS:
+        pretrain_shipped_heart(say)
+        for kind in (*TASKS, HEART):
             if not (cohorts / kind).is_dir():
                 write_sample(
                     kind, "small", 0, cohorts / kind, processes=processes, report=say,

@@ -19,8 +19,8 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 ENCODERS = CHECKPOINTS / "encoders"
 RUNS = CHECKPOINTS / "runs"
 HEART = "hf"
-# An ECG and eleven loops are 2.4 MB: so many patients of the demo have theirs as files.
-HEART_FILES = 80
+# An ECG and eleven loops are 2.4 MB: so many internal patients have theirs as files.
+HEART_FILES = {"tiny": 16, "small": 80}
 Report = Callable[[str, int, int], None]
 """(what is being made, done, in all)."""
 
@@ -96,13 +96,14 @@ def _write_heart(
             report("Simulating the heart failure cohort", done, total)
 
     finish = None
+    slim = size in HEART_FILES and bool(hashes)
     if hashes:
         finish = partial(write_heart_features, hashes=hashes, store=store)
     return write_heart_cohort(
         heart_plan(size, seed),
         out,
-        files_for=(Split.INTERNAL,) if size == "small" and hashes else None,
-        most_files=HEART_FILES if size == "small" and hashes else None,
+        files_for=(Split.INTERNAL,) if slim else None,
+        most_files=HEART_FILES[size] if slim else None,
         sink=heart_sink(hashes, store) if hashes else None,
         processes=processes,
         progress=progress,

@@ -104,7 +104,7 @@ def part_table(case: Case, modality: str, block: int = 1) -> pd.DataFrame:
     if kind is Kind.EVENTS:
         return event_parts(case, modality)
     if kind is Kind.TABLE:
-        return _columns(case, modality)
+        return column_table(case, modality)
     if kind is Kind.TEXT:
         return text_parts(case, modality)
     if kind in (Kind.SIGNAL, Kind.VIDEO):
@@ -147,16 +147,29 @@ def event_parts(case: Case, modality: str) -> pd.DataFrame:
     )
 
 
-def _columns(case: Case, modality: str) -> pd.DataFrame:
+def column_table(case: Case, modality: str) -> pd.DataFrame:
+    """The columns of a table, told in sentences or not: name, title, value, unit.
+
+    value: a category's name for a nominal column, else a number; None where missing.
+    """
     spec = case.cohort.modality(modality).columns
     fields = case.raw(modality).fields
-    numbers, seen = fields["values"][0].tolist(), fields["mask"][0].tolist()
+    if case.kind(modality) is Kind.TEXT:
+        reading = case.reading(modality)
+        assert isinstance(reading, TextReading)
+        found = reading.sentences.decode(fields)
+        spec = {column.name: spec[column.name] for column in reading.sentences.columns}
+    else:
+        found = fields["values"], fields["mask"]
+    numbers, seen = found[0][0].tolist(), found[1][0].tolist()
     values: list[object] = []
     for column, number, there in zip(spec.values(), numbers, seen, strict=True):
         if not there:
             values.append(None)
+        elif column.kind == "nominal":
+            values.append(column.categories[round(number)])
         else:
-            values.append(_cell(column, number))
+            values.append(number)
     return pd.DataFrame(
         {
             "name": list(spec),

@@ -12,11 +12,14 @@ import streamlit as st
 from analysis.attribution.attention import METHODS, LabelledAttention, attention_maps
 from analysis.attribution.case import Case
 from analysis.attribution.export import attention_csv, label_texts
+from analysis.attribution.feature_attention import FeatureAttention, feature_attention
 from analysis.attribution.target import Target
 from analysis.trust.card import card
 from analysis.trust.report import report_part
+from app import theme
+from app.figures import features
 from app.figures.text import markdown, number
-from app.panels import attention_matrix, ct_viewer, trust_card
+from app.panels import attention_matrix, ct_viewer, figure, trust_card
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 from models.contracts import Kind
@@ -45,8 +48,12 @@ def show(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -
 
 def _run(desk: PatientDesk, item: Shown, target: Target, place: int) -> None:
     case = item.case
+    own = feature_attention(case)
+    if own is not None:
+        _features(desk, item, own)
     if not attention_maps(case, target):
-        st.info(why_none(case))
+        if own is None:
+            st.info(why_none(case))
         return
     name = case.run.config.name
     first, second = st.columns(2)
@@ -81,6 +88,29 @@ def _run(desk: PatientDesk, item: Shown, target: Target, place: int) -> None:
     part = report_part(desk.trust(case), chosen.key, TRUSTED.get(chosen.method, ""))
     trust_card.show(card(part), key=f"attention {name} {place}")
     _linked(case, chosen, f"{name} {place} {case.subject_id}")
+
+
+def _features(desk: PatientDesk, item: Shown, own: FeatureAttention) -> None:
+    """What is specific to a modality and what is shared: this patient, and by outcome."""
+    case = item.case
+    split = str(case.cohort.subjects.loc[case.subject_id, "split"])
+    with st.spinner("Averaging the attention of the split's patients"):
+        groups = desk.feature_attention(case, split)
+    maps = {"This patient": own, **groups}
+    name = f"features {case.run.config.name}"
+    figure.show(
+        features.feature_matrices(maps),
+        features.feature_frame(maps),
+        name,
+        alt="Attention between the strategy's features, for the patient and by outcome",
+        file=f"{name} {case.subject_id}",
+    )
+    st.caption(
+        "Rows look at columns; a row adds up to 1. One feature a modality is specific to it, one a "
+        "combination is shared by its members; a feature of a modality that the patient lacks is "
+        f"not there. Averages are over the {theme.split_title(split).lower()} patients. Attention "
+        "says where the strategy looks, not what the prediction owes to it."
+    )
 
 
 def why_none(case: Case) -> str:

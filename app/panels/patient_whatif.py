@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.attribution.case import AttributionError
-from analysis.attribution.parts import part_table
+from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.parts import column_table, part_table
 from analysis.outlook import SurvivalOutlook
 from analysis.whatif import Change, what_if
 from app.figures import outlook as figures
@@ -21,6 +21,8 @@ from app.panels.patient_header import Shown, curve
 from app.patients import PatientDesk, titles_of
 from app.workspace import Task
 from models.contracts import Kind
+
+EDITABLE = (Kind.EVENTS, Kind.TABLE, Kind.TEXT)
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,8 @@ def _controls(shown: Sequence[Shown]) -> Asked:
             # Two runs that read one record share its list.
             if name in without or name in drawn:
                 continue
-            drawn[name] = part_names(item, name) if kind in (Kind.EVENTS, Kind.TABLE) else ()
-            if kind in (Kind.EVENTS, Kind.TABLE):
+            drawn[name] = part_names(item, name) if kind in EDITABLE else ()
+            if kind in EDITABLE:
                 change, said = _edit(item, name, titles[name])
                 if change is not None:
                     changes.append(change)
@@ -152,14 +154,20 @@ def _controls(shown: Sequence[Shown]) -> Asked:
 
 def part_names(item: Shown, modality: str) -> tuple[str, ...]:
     """What stands at each position of a record or table."""
-    parts = part_table(item.case, modality)
+    parts = _editable(item.case, modality)
     return tuple(str(name) for name in parts["code" if "code" in parts else "name"])
+
+
+def _editable(case: Case, modality: str) -> pd.DataFrame:
+    """Events, or the columns of a table, told in sentences or not."""
+    read = part_table if case.kind(modality) is Kind.EVENTS else column_table
+    return read(case, modality)
 
 
 def _edit(item: Shown, name: str, title: str) -> tuple[Change | None, list[str]]:
     """An editable list of the modality's parts; what was changed in it."""
     case = item.case
-    parts = part_table(case, name)
+    parts = _editable(case, name)
     names = [part_title(part) for _, part in parts.iterrows()]
     when = parts.get("time", pd.Series(pd.NaT, index=parts.index))
     frame = pd.DataFrame(

@@ -256,11 +256,14 @@ def _conventions(evaluation: Evaluation) -> str:
 
 
 def _across(workspace: Workspace) -> None:
-    """Every task with all its usable runs, whatever is chosen above."""
+    """Every survival task with all its usable runs, whatever is chosen above."""
+    survival = workspace.tasks("survival")
+    if not survival:
+        return
     st.header("Which strategy leads where?", anchor=False)
     tasks: dict[str, dict[str, Evaluation]] = {}
     styles: dict[str, RunStyle] = {}
-    for task in workspace.tasks():
+    for task in survival:
         usable, _ = workspace.usable_runs(task)
         splits = workspace.splits(task)
         if not usable or not splits:

@@ -130,8 +130,8 @@ class BertLayer(nn.Module):
 class ClinicalBERTEncoder(ModalityEncoder, SummaryOfTokens):
     """Reads the sentences of a table row with a published BERT, as TGMM does (section 4.2.1).
 
-    tokens (B, N, 768): word n of the text as the mean of its word pieces' last states. pooled
-    (B, 768): mean over the words. Numbers are read by their digits, as text, so no gradient
+    tokens (B, N, 768): word n of the text as the mean of its word pieces' last states.
+    pooled (B, 768): mean over the words. Numbers are read by their digits, as text, so no gradient
     reaches them. What does not fit into `max_pieces` is masked, words at the end first.
 
     Written for weights alone: nothing of the folder is run. Raises ValueError when a file is
