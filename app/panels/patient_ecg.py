@@ -17,7 +17,7 @@ from analysis.ecg import Delineation
 from analysis.explain import Choice, delineation, recommended_recording_map
 from analysis.trust.card import card
 from analysis.trust.report import report_part
-from app.figures.text import markdown, number
+from app.figures.text import listed, markdown, number
 from app.panels import ecg_paper, figure, patient_parts, trust_card
 from app.panels.ecg_paper import Interval, LeadMap, PaperSignal
 from app.panels.patient_ct import distinct
@@ -157,9 +157,9 @@ def _say(waves: Delineation) -> None:
         )
         return
     st.caption(
-        f"Beats and waves were found automatically on lead {measured.lead} "
-        f"({measured.beats} beats); medians over beats, not read by a cardiologist. The trace is "
-        "the recording; the model reads it at its own sampling rate, band-passed."
+        f"Beats were found automatically over all leads ({measured.beats} beats), P and T on "
+        f"{listed(list(measured.leads))}; medians over beats, not read by a cardiologist. The "
+        "trace is the recording; the model reads it at its own sampling rate, band-passed."
     )
 
 
