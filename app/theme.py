@@ -74,6 +74,12 @@ ENCODER_TITLES = {
     "onehot": "one-hot counts",
     "table_tokenizer": "table tokens",
     "gated_attention_mil": "gated-attention MIL",
+    "table_text": "told in sentences, transformer",
+    "clinical_bert": "told in sentences, ClinicalBERT",
+    "ecg_cnn": "residual CNN",
+    "stmem": "ST-MEM",
+    "echo_r2plus1d": "(2+1)D network",
+    "echoprime": "EchoPrime",
 }
 
 

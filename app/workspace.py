@@ -103,8 +103,9 @@ class Task:
 class OutcomeSummary:
     """Outcomes of one task in one split.
 
-    Survival only: events and median_follow_up_days (reverse Kaplan-Meier: censoring taken as the
-    event, so that deaths do not shorten it; None where half were never followed that long).
+    events: of a survival task, or patients of the second of two classes; None for more classes.
+    Survival only: median_follow_up_days (reverse Kaplan-Meier: censoring taken as the event, so
+    that deaths do not shorten it; None where half were never followed that long).
     """
 
     task: str
@@ -117,7 +118,7 @@ class OutcomeSummary:
 
     @property
     def event_rate(self) -> float | None:
-        """Share of patients with the event during follow-up."""
+        """Share of patients with the event during follow-up, or of the second class."""
         return None if self.events is None else self.events / self.n
 
 
@@ -526,6 +527,9 @@ def _outcomes(cohort: Cohort, task: str, split: str) -> OutcomeSummary:
         events = data.n_events
         followed = kaplan_meier(SurvivalData(data.time_days, ~data.event)).median_days
         median = None if np.isnan(followed) else followed
+    elif len(spec.classes) == 2:
+        label = cohort.outcomes(task, ids).label
+        events = None if label is None else int((label == 1).sum())
     return OutcomeSummary(task, spec.title, spec.event_title, split, len(ids), events, median)
 
 

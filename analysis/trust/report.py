@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import torch
 
 from analysis.attribution.case import AttributionError
 from analysis.attribution.result import describe_target
@@ -117,14 +118,16 @@ def _measure(study: Study, names: Sequence[str]) -> dict[str, Any]:
 
 def _knowledge(study: Study) -> dict[str, Any] | None:
     """What the run has learnt of the truth, over the whole split; None where there is none."""
-    terms = study.truth.terms if study.truth is not None else None
-    if terms is None or study.run.config.task.kind != "survival":
+    task = study.run.config.task
+    terms = study.truth.terms(task.name) if study.truth is not None else None
+    if terms is None or (task.kind != "survival" and task.outputs > 2):
         return None
     ids = np.intersect1d(study.order(), terms.index.to_numpy(np.int64))
     if not len(ids):
         return None
     said = predict(study.run, study.cohort, ids)
-    return knowledge(said.risk[said.known], terms.loc[ids[said.known]])
+    number = study.target(torch.from_numpy(said.values))[:, 0].numpy()
+    return knowledge(number[said.known], terms.loc[ids[said.known]])
 
 
 def stored_trust(

@@ -280,20 +280,40 @@ def _ssim(at: Sequence[Similarity], seed: int) -> dict[str, Any] | None:
 # ---------------------------------------------------------------- stability
 
 
-def jittered(case: Case, modality: str, *, noise_hu: float, share: float, seed: int) -> Twin:
+NOISE_HU, NOISE_MV, NOISE_GRAY = 7.0, 0.02, 3.0
+"""Standard deviations of the noise on a voxel, a sample of a signal, a pixel of 0 to 255."""
+_NOISY: Mapping[Kind, str] = {
+    Kind.VOLUME: "volume",
+    Kind.SIGNAL: "signal",
+    Kind.VIDEO: "video",
+    Kind.BAG: "features",
+    Kind.TEXT: "numbers",
+}
+
+
+def jittered(
+    case: Case, modality: str, *, noise_hu: float = NOISE_HU, share: float, seed: int
+) -> Twin:
     """The case with a little noise on one modality.
 
-    Volumes: Gaussian noise of `noise_hu` on every voxel. Events: every value times 1 + `share` z.
-    Tables: likewise, every value. Bags: every feature plus `share` of its own spread times z.
+    Volumes: Gaussian noise of `noise_hu` on every voxel. Signals: of `NOISE_MV` on every recorded
+    sample. Videos: of `NOISE_GRAY` on every pixel of the recorded views, cut to 0 to 255. Events:
+    every value times 1 + `share` z. Tables, told in sentences or not: likewise, every number.
+    Bags: every feature plus `share` of its own spread times z.
     """
     raw = case.raw(modality)
     rng = torch.Generator().manual_seed(seed)
     fields = dict(raw.fields)
-    name = {Kind.VOLUME: "volume", Kind.BAG: "features"}.get(raw.kind, "values")
+    name = _NOISY.get(raw.kind, "values")
     values = fields[name]
     noise = torch.randn(values.shape, generator=rng)
     if raw.kind is Kind.VOLUME:
         fields[name] = values + noise_hu * noise
+    elif raw.kind is Kind.SIGNAL:
+        fields[name] = values + NOISE_MV * noise * fields["mask"]
+    elif raw.kind is Kind.VIDEO:
+        seen = fields["mask"].reshape(*fields["mask"].shape, 1, 1, 1, 1)
+        fields[name] = (values + NOISE_GRAY * noise * seen).clamp(0.0, 255.0)
     elif raw.kind is Kind.BAG:
         fields[name] = values + share * values.std(dim=1, keepdim=True) * noise
     else:
@@ -306,7 +326,7 @@ def stability(
     modality: str,
     explain: Explain,
     *,
-    noise_hu: float = 7.0,
+    noise_hu: float = NOISE_HU,
     share: float = 0.01,
     repeats: int = 2,
     seed: int = 0,

@@ -37,6 +37,15 @@ RULE_TRUTH = {
         "Chosen on one half of the patients by the AUROC of causal codes; methods that survive "
         "random weights are passed over. Its held-out numbers are those of the other half."
     ),
+    "recording": (
+        "Chosen on one half of the patients: the map with the most energy in what carries the "
+        "outcome; maps that survive random weights are passed over. Its held-out numbers are "
+        "those of the other half."
+    ),
+    "columns": (
+        "The only method for words of a told table, so nothing was chosen. Its held-out numbers "
+        "are those of every other patient."
+    ),
 }
 RULE_FAITHFUL = (
     "The truth is not known here. Chosen on one half of the patients by the sum of the deletion "
@@ -50,8 +59,8 @@ class Budget:
     """How many patients each check is made on; what is slow gets fewer.
 
     patients: localisation. faithful: deletion and insertion. sanity: random weights and input
-    noise. slow: volume methods on the input (occlusion, integrated gradients) and volumes
-    encoded again for each deletion.
+    noise. slow: methods on the input (occlusion, integrated gradients) and volumes encoded again
+    for each deletion.
     """
 
     patients: int = 50

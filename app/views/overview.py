@@ -67,8 +67,8 @@ def _cohort(workspace: Workspace, entry: CohortEntry) -> None:
         st.subheader("Outcomes", anchor=False)
         st.table(_outcomes(summary), hide_index=True)
         st.caption(
-            "Event rate: share of patients with the event during follow-up. Median follow-up by "
-            "the reverse Kaplan-Meier method."
+            "Event rate: share of patients with the event during follow-up, or with the "
+            "diagnosis. Median follow-up by the reverse Kaplan-Meier method."
         )
 
 
@@ -120,9 +120,9 @@ def _runs(workspace: Workspace, runs: list[RunEntry]) -> None:
             st.info(note)
     if by_task:
         st.caption(
-            "Tuning C: Harrell's C on the tuning patients, who also decided when training stopped, "
-            "so it is optimistic for new patients. A frozen encoder was trained beforehand and not "
-            "changed by this run."
+            "Tuning score: Harrell's C, or the area under the ROC curve for classes, on the tuning "
+            "patients, who also decided when training stopped, so it is optimistic for new "
+            "patients. A frozen encoder was trained beforehand and not changed by this run."
         )
     for entry in runs:
         if entry.error is not None:
@@ -143,7 +143,7 @@ def _run(config: RunConfig) -> dict[str, str]:
         "Trained": f"{_when(training.created)}, {_device(training.device)}, "
         f"{training.seconds:,.0f} s, {epochs}",
         "Training / tuning patients": f"{training.n_train:,} / {training.n_tuning:,}",
-        "Tuning C": number(training.tuning_score),
+        "Tuning score": number(training.tuning_score),
     }
 
 
