@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -84,15 +84,23 @@ def trust_report(
 def _measure(study: Study, names: Sequence[str]) -> dict[str, Any]:
     # The studies pull in every explanation method; the report's readers need none of them.
     from analysis.trust.study_parts import study_parts
+    from analysis.trust.study_recording import study_recording, study_table
     from analysis.trust.study_volume import study_volume
+
+    studies: Mapping[Kind, Callable[[Study, str], dict[str, Any]]] = {
+        Kind.VOLUME: study_volume,
+        Kind.SIGNAL: study_recording,
+        Kind.VIDEO: study_recording,
+        Kind.TABLE: study_table,
+        Kind.TEXT: study_table,
+    }
 
     wall, cpu = time.perf_counter(), time.process_time()
     run, cohort = study.run, study.cohort
     parts: dict[str, Any] = {}
     for name in names:
         begun = time.perf_counter()
-        kind = run.config.modalities[name].kind
-        part = study_volume(study, name) if kind is Kind.VOLUME else study_parts(study, name)
+        part = studies.get(run.config.modalities[name].kind, study_parts)(study, name)
         title = run.config.modalities[name].title
         parts[name] = {"title": title, **part, "seconds": time.perf_counter() - begun}
     return {
@@ -208,11 +216,22 @@ def tables(report: Report) -> list[TrustTable]:
     return [_table(name, part) for name, part in report["modalities"].items()]
 
 
+RECORDINGS = ("signal", "video")
+# Of a kind, what its localisation is told by; all others are parts that are ranked.
+_PLACE: Mapping[str, tuple[str, ...]] = {
+    "volume": ("points right", "chance", "energy (median)"),
+    "signal": ("energy in truth", "chance", "points right", "chance of that"),
+    "video": ("energy in truth", "chance", "points right", "chance of that"),
+    "table": ("AUROC columns",),
+    "text": ("AUROC columns", "words"),
+}
+_UNITS = ("code", "event")
+
+
 def _table(name: str, part: Mapping[str, Any]) -> TrustTable:
-    volume = part["kind"] == "volume"
-    place = ("points right", "chance", "energy (median)") if volume else ("AUROC codes", "events")
+    place = _PLACE.get(part["kind"], ("AUROC codes", "events"))
     columns = ("map", *place, "deletion", "insertion", "random weights", "noise")
-    rows = [_row(item, volume) for item in sorted(part["methods"], key=_worth)]
+    rows = [_row(item, part["kind"], len(place)) for item in sorted(part["methods"], key=_worth)]
     chosen = part["recommended"]
     note = f"{part['n']} patients. "
     note += f"Shown by default: {chosen['title']}. {chosen['rule']}" if chosen else ""
@@ -227,17 +246,9 @@ def _worth(item: Mapping[str, Any]) -> tuple[bool, float]:
     return not item["recommended"], -(best or 0.0)
 
 
-def _row(item: Mapping[str, Any], volume: bool) -> tuple[str, ...]:
+def _row(item: Mapping[str, Any], kind: str, places: int) -> tuple[str, ...]:
     found = item["localisation"]
-    if volume:
-        place = (
-            percent(found["pointing"]) if found else "",
-            f"{100 * found['chance']:.2g}%" if found else "",
-            number(found["energy_ratio"], "x") if found else "",
-        )
-    else:
-        units = found["auroc"] if found else {}
-        place = tuple(number(units[u]) if found else "" for u in ("code", "event"))  # type: ignore[assignment]
+    place = _place(found, kind)[:places] if found else ("",) * places
     curves = next(iter((item["faithfulness"] or {}).values()), None)
     random, still = item["randomisation"], item["stability"]
     return (
@@ -248,6 +259,23 @@ def _row(item: Mapping[str, Any], volume: bool) -> tuple[str, ...]:
         f"{random['verdict']} ({random['similarity']['value']:.2f})" if random else "",
         number(still["rank"]) if still else "",
     )
+
+
+def _place(found: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    if kind == "volume":
+        return (
+            percent(found["pointing"]),
+            f"{100 * found['chance']:.2g}%",
+            number(found["energy_ratio"], "x"),
+        )
+    if kind in RECORDINGS:
+        return (
+            percent(found["energy"]),
+            f"{100 * found['lesion_share']:.0f}%",
+            percent(found["pointing"]),
+            f"{100 * found['chance']:.0f}%",
+        )
+    return tuple(number(found["auroc"][unit]) for unit in _UNITS)
 
 
 def percent(estimate: Mapping[str, Any]) -> str:

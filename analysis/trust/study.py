@@ -52,6 +52,9 @@ RULE_FAITHFUL = (
     "and insertion advantages over random order; methods that survive random weights are passed "
     "over. Its held-out numbers are those of the other half."
 )
+RULE_FEW = RULE_FAITHFUL.replace(
+    "The truth is not known here. Chosen", "Too few patients show what is known of the truth: chosen"
+)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def workspace(workspace_folder: Path) -> Workspace:
 @pytest.fixture(scope="module")
 def task(workspace: Workspace) -> Task:
     """The task with most runs."""
-    return max(workspace.tasks(), key=lambda t: len(workspace.usable_runs(t)[0]))
+    return max(workspace.tasks("survival"), key=lambda t: len(workspace.usable_runs(t)[0]))
 
 
 @pytest.fixture(scope="module")
