@@ -109,7 +109,8 @@ def _table(report: Report, modality: ModalitySpec, ids: frozenset[int]) -> set[i
             continue
         there = ~np.isnan(numbers)
         filled |= there
-        if not there.any():
+        # A table without rows is a modality that nobody has, not columns that were forgotten.
+        if len(frame) and not there.any():
             report.warn(file, where, "has no value at all", "fill or drop it")
         elif len(np.unique(numbers[there])) == 1 and there.sum() > 1:
             report.warn(file, where, "is the same for everybody", "drop it, it tells nothing")

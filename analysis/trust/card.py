@@ -4,7 +4,10 @@ The thresholds are this project's, stated here and in no sentence hidden:
 
     pointing (volumes)   passes from 70% of patients, fails below 30%, or when chance lies within
                          its interval
-    AUROC of causal codes   passes from 0.9, fails below 0.7, or when 0.5 lies within its interval
+    energy (signals, videos)   passes when what carries the outcome gets 1.5 times what an even map
+                         would give it, fails when chance lies within its interval
+    AUROC of causal codes, columns   passes from 0.9, fails below 0.7, or when 0.5 lies within its
+                         interval
     deletion, insertion  pass when both intervals lie above 0 (random order), fail when one lies
                          wholly below
     random weights       fails when the map survives them, mixed when it partly does
@@ -19,13 +22,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.trust.report import number, percent
+from analysis.trust.report import RECORDINGS, number, percent
 
 Level = Literal["good", "mixed", "fails", "unknown"]
 Outcome = Literal["pass", "mixed", "fail"]
 
 POINTING_GOOD, POINTING_BAD = 0.70, 0.30
 AUROC_GOOD, AUROC_BAD = 0.90, 0.70
+ENERGY_GOOD = 1.5
 STILL_GOOD, STILL_BAD = 0.80, 0.50
 IGNORANT = 0.60
 NOT_MEASURED = (
@@ -99,6 +103,8 @@ def _localisation(part: Mapping[str, Any]) -> Check | None:
     found = part.get("localisation")
     if not found or not found["n"]:
         return None
+    if part.get("kind") in RECORDINGS:
+        return _energy(part, found)
     return _pointing(part, found) if "pointing" in found else _codes(part, found)
 
 
@@ -120,15 +126,34 @@ def _pointing(part: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
     return Check("localisation", outcome, text)
 
 
+def _energy(part: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
+    truth = part.get("truth") or {}
+    energy, ratio, point = found["energy"], found["energy_ratio_pooled"], found["pointing"]
+    outcome: Outcome = "pass" if ratio["value"] >= ENERGY_GOOD else "mixed"
+    if ratio["low"] <= 1.0:
+        outcome = "fail"
+    text = (
+        f"Of this map, {_words(energy)} lies in the {truth.get('carriers', 'places')} that carry "
+        f"the outcome ({found['n']} {_patients(part)} in whom some do); by chance "
+        f"{100 * found['lesion_share']:.0f}%, their share of {truth.get('of', 'the whole')}. "
+        f"Its strongest cell touches one in {percent(point).split(' ')[0]}; by chance "
+        f"{100 * found['chance']:.0f}%."
+    )
+    if found["no_positive_evidence"]:
+        text += f" In {found['no_positive_evidence']} of them it shows nothing at all."
+    return Check("localisation", outcome, text)
+
+
 def _codes(part: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
     area = found["auroc"]["code"]
+    one = "column" if part.get("kind") in ("table", "text") else "code"
     if area["value"] is None:
-        return Check("localisation", "mixed", "No patient had both causal and other codes.")
+        return Check("localisation", "mixed", f"No patient had both causal and other {one}s.")
     outcome = _graded(area["value"], AUROC_GOOD, AUROC_BAD)
     if area["low"] <= found["chance"]:
         outcome = "fail"
     text = (
-        f"Among {found['n']} {_patients(part)}, a code that truly causes the outcome ranked above "
+        f"Among {found['n']} {_patients(part)}, a {one} that truly causes the outcome ranked above "
         f"one that does not in {100 * area['value']:.0f}% of pairs (95% interval "
         f"{100 * area['low']:.0f} to {100 * area['high']:.0f}); by chance 50%."
     )

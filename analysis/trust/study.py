@@ -53,7 +53,8 @@ RULE_FAITHFUL = (
     "over. Its held-out numbers are those of the other half."
 )
 RULE_FEW = RULE_FAITHFUL.replace(
-    "The truth is not known here. Chosen", "Too few patients show what is known of the truth: chosen"
+    "The truth is not known here. Chosen",
+    "Too few patients show what is known of the truth: chosen",
 )
 
 

@@ -14,7 +14,7 @@ import torch
 from analysis.attribution.cam import CAMS
 from analysis.attribution.case import Case
 from analysis.attribution.explained import layers_of
-from analysis.attribution.game import ChannelRemoval, TokenRemoval
+from analysis.attribution.game import ChannelRemoval
 from analysis.attribution.parts import part_table
 from analysis.attribution.signal import METHODS as SIGNAL_METHODS
 from analysis.attribution.signal import SignalMap, signal_layer_maps, signal_map
@@ -157,9 +157,7 @@ def _faithful(
         if number < recording.budget.slow:
             maps |= recording.slow_maps(case)
         parts = {name: removal.parts(shown) for name, shown in maps.items()}
-        made = faith.faithfulness(
-            removal, parts, n_points=10, n_random=6, seed=study.seed + number
-        )
+        made = faith.faithfulness(removal, parts, n_points=10, n_random=6, seed=study.seed + number)
         for name, item in made.items():
             found.setdefault(name, []).append(item)
     return found
@@ -188,9 +186,7 @@ def _recommend(
     chosen = entries[name]
     chosen["recommended"] = True
     if placed:
-        held: dict[str, Any] = {
-            "localisation": summarise_maps(halves(placed[name])[1], study.seed)
-        }
+        held: dict[str, Any] = {"localisation": summarise_maps(halves(placed[name])[1], study.seed)}
     else:
         rest = faith.summarise(halves(measured.get(name, ()))[1], study.seed)
         held = {"faithfulness": {next(iter(chosen["faithfulness"] or {"": 0})): rest}}
@@ -338,7 +334,7 @@ class _Video(_Recording):
 
     def patients(self) -> list[int]:
         files = self.study.cohort.videos(self.modality)
-        return [int(i) for i in self.study.order() if files.get(int(i))]
+        return [int(i) for i in self.study.order() if int(i) in files]
 
     def carries(self, subject_id: int) -> bool:
         truth = self.study.truth
@@ -446,23 +442,20 @@ class ViewTokens:
 
     def __init__(self, case: Case, modality: str, target: Target, *, batch: int = 32) -> None:
         self.case, self.modality, self.target, self.batch = case, modality, target, batch
-        reading, layout = case.reading(modality), case.encoded[modality].layout
+        reading, encoder = case.reading(modality), case.model.encoder(modality)
         assert isinstance(reading, VideoReading)
-        self.reading = reading
-        tokens = isinstance(case.model.encoder(modality), SummaryOfTokens)
-        self.shape = layout.shape if tokens and isinstance(layout, ViewGrid) else (1, 1, 1)
-        self.removal: TokenRemoval | ChannelRemoval
-        if self.shape == (1, 1, 1):
-            self.removal = ChannelRemoval(case, modality, "video")
-            self.n_parts = self.removal.n_parts
+        self.reading, self.encoder = reading, encoder
+        # Encoded afresh: stored features keep no tokens of views that were not recorded.
+        with torch.inference_mode():
+            self.whole = encoder(case.raw(modality))
+        layout = self.whole.layout
+        if not isinstance(encoder, SummaryOfTokens) or not isinstance(layout, ViewGrid):
+            self.views: ChannelRemoval | None = ChannelRemoval(case, modality, "video")
+            self.shape, self.n_parts = (1, 1, 1), self.views.n_parts
             return
-        there = case.raw(modality).fields["mask"][0].numpy()
-        each = int(np.prod(self.shape))
-        owner = np.zeros((len(there), each), np.int64)
-        self.n_parts = int(there.sum()) * each
-        # Tokens of views that were not recorded are masked whichever part they are given to.
-        owner[there] = np.arange(self.n_parts).reshape(-1, each)
-        self.removal = TokenRemoval(case, modality, owner.ravel())
+        self.views, self.shape = None, layout.shape
+        self.at = np.nonzero(self.whole.mask[0].numpy())[0]
+        self.n_parts = len(self.at)
 
     def parts(self, shown: Any) -> Floats:
         """(P,) a map summed over the cell of each token."""
@@ -476,9 +469,20 @@ class ViewTokens:
         found = []
         for rows in np.array_split(kept, max(1, -(-len(kept) // self.batch))):
             with torch.inference_mode():
-                encoded = self.removal.encode(rows)
+                encoded = self._without(rows) if self.views is None else self.views.encode(rows)
             found.append(_value(self.case, self.modality, self.target, encoded))
         return np.concatenate(found)
+
+    def _without(self, kept: Mask) -> Encoded:
+        keep = torch.zeros(len(kept), self.whole.mask.shape[1], dtype=torch.bool)
+        keep[:, self.at] = torch.from_numpy(np.ascontiguousarray(kept))
+        tokens = self.whole.tokens.expand(len(kept), -1, -1) * keep[..., None]
+        present = keep.any(dim=1)
+        assert isinstance(self.encoder, SummaryOfTokens)
+        pooled = self.encoder.summarise(tokens, keep) * present[:, None]
+        encoded = replace(self.whole, tokens=tokens, mask=keep, pooled=pooled, present=present)
+        frozen = self.modality in self.case.model.frozen
+        return encoded.at_stored_precision() if frozen else encoded
 
 
 def _value(case: Case, modality: str, target: Target, encoded: Encoded) -> Floats:
@@ -493,6 +497,14 @@ def _value(case: Case, modality: str, target: Target, encoded: Encoded) -> Float
 
 def study_table(study: Study, modality: str) -> dict[str, Any]:
     """`study_parts` of a table or a told table, and whether its causal columns rank first."""
+    # Shares of hundreds of words take seconds a patient.
+    n = replace(
+        study.budget,
+        faithful=min(study.budget.faithful, 6),
+        sanity=min(study.budget.sanity, 3),
+        patients=min(study.budget.patients, 12),
+    )
+    study = replace(study, budget=n)
     part = study_parts(study, modality)
     causes = {}
     if study.truth is not None:
@@ -502,8 +514,7 @@ def study_table(study: Study, modality: str) -> dict[str, Any]:
     there = set(study.cohort.having(modality).tolist())
     ids = [int(i) for i in study.order() if int(i) in there]
     scores = []
-    # Shares of hundreds of words take seconds a patient.
-    for case in study.cases(modality, ids[: min(study.budget.patients, 2 * study.budget.faithful)]):
+    for case in study.cases(modality, ids[: n.patients]):
         parts = part_table(case, modality)
         budget = max(ROUND * len(parts), min(default_budget(len(parts)), MOST))
         shown = explain_modality(case, modality, study.target, budget=budget, seed=study.seed)

@@ -137,3 +137,30 @@ def import_scans_command(
     with in_one_sentence():
         import_scans(src, out, like, note=_note)
     print_line(f"Written: {out}")
+
+
+@import_cli.command("recordings")
+def import_recordings_command(
+    src: Annotated[
+        Path, typer.Argument(help="A folder of patient folders, or files of one patient.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    like: Annotated[
+        Path, typer.Option(help="Cohort whose tasks and modalities the new one takes over.")
+    ],
+    view: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE=VIEW of an echo whose header does not name its view."),
+    ] = None,
+) -> None:
+    """ECGs (WFDB, DICOM) and echo cines (DICOM) of patients of whom nothing else is known."""
+    from analysis.cohort.importers.recordings import import_recordings
+
+    with in_one_sentence():
+        pairs = [text.partition("=") for text in view or []]
+        for name, equals, value in pairs:
+            if not (name and equals and value):
+                raise ValueError(f"--view '{name}': write it as FILE=VIEW.")
+        views = {name: value for name, _, value in pairs}
+        import_recordings(src, out, like, views, note=_note)
+    print_line(f"Written: {out}")

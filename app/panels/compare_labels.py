@@ -96,7 +96,9 @@ def verdict(evaluation: Evaluation) -> str:
 
 
 def _real(difference: Mapping[str, Any] | None) -> bool:
-    return bool(difference) and (difference["p_holm"] or 1.0) < SIGNIFICANT  # type: ignore[index]
+    # A p of exactly 0 is as small as they come, and no missing one.
+    p = None if difference is None else difference["p_holm"]
+    return p is not None and p < SIGNIFICANT
 
 
 def table(evaluation: Evaluation) -> pd.DataFrame:

@@ -106,10 +106,11 @@ def _features(desk: PatientDesk, item: Shown, own: FeatureAttention) -> None:
         file=f"{name} {case.subject_id}",
     )
     st.caption(
-        "Rows look at columns; a row adds up to 1. One feature a modality is specific to it, one a "
-        "combination is shared by its members; a feature of a modality that the patient lacks is "
-        f"not there. Averages are over the {theme.split_title(split).lower()} patients. Attention "
-        "says where the strategy looks, not what the prediction owes to it."
+        "Rows look at columns; a patient's row adds up to 1. One feature a modality is specific to "
+        "it, one a combination is shared by its members; a feature of a modality that the patient "
+        f"lacks is not there. Averages are over the {theme.split_title(split).lower()} patients, "
+        "each cell over those who have both features, so that their rows need not add up to 1. "
+        "Attention says where the strategy looks, not what the prediction owes to it."
     )
 
 

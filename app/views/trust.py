@@ -28,8 +28,26 @@ HOW_TO_READ = {
     "voxel of the encoder; **chance**: the same for a point anywhere. **energy**: part of the map "
     "inside the lesion, over the lesion's part of the scan (1x: no better than an even map). "
     + COMMON,
+    "signal": "**energy in truth**: part of the map inside the waves that carry the outcome in the "
+    "patient, such as a widened QRS; **chance**: the same of an even map, their share of the "
+    "recorded time. **points right**: patients whose strongest step touches such a wave; **chance "
+    "of that**: share of all steps that do. " + COMMON,
+    "video": "**energy in truth**: part of the map inside the structures that carry the outcome "
+    "in the patient, such as a large left atrium; **chance**: the same of an even map, their share "
+    "of the ultrasound sector. **points right**: patients whose strongest cell lies within one "
+    "cell of such a structure; **chance of that**: share of all cells that do. " + COMMON,
+    "columns": "**AUROC columns, words**: how well the size of a share tells columns, or single "
+    "words, that the outcome depends on from others (0.5: chance). " + COMMON,
     "parts": "**AUROC codes, events**: how well the size of a share tells codes, or single "
     "events, that cause the outcome from others (0.5: chance). " + COMMON,
+}
+
+_READ_AS = {
+    "volume": "volume",
+    "signal": "signal",
+    "video": "video",
+    "table": "columns",
+    "text": "columns",
 }
 
 
@@ -94,7 +112,7 @@ def _overview(workspace: Workspace, desk: PatientDesk, task: Task) -> None:
             key=f"trust table {chosen} {name}",
         )
         st.caption(markdown(table.note))
-        st.caption(HOW_TO_READ["volume" if part["kind"] == "volume" else "parts"])
+        st.caption(HOW_TO_READ[_READ_AS.get(part["kind"], "parts")])
         figure.csv(rows, f"trust {chosen} {name}")
     st.download_button(
         "Everything measured (JSON)",

@@ -14,25 +14,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from analysis.cohort.importers.following import following_spec, write_absent
 from analysis.cohort.readers.volume import Volume, read_volume
-from analysis.cohort.schema import (
-    CohortError,
-    CohortSpec,
-    ModalitySpec,
-    Provenance,
-    Split,
-    read_spec,
-    write_spec,
-)
-from analysis.cohort.write import (
-    atomic_folder,
-    write_bag,
-    write_imaging,
-    write_meds,
-    write_outcomes,
-    write_subjects,
-    write_table,
-)
+from analysis.cohort.schema import CohortError, CohortSpec, Split, read_spec, write_spec
+from analysis.cohort.write import atomic_folder, write_imaging, write_outcomes, write_subjects
 from models.contracts import Kind
 
 Note = Callable[[str], None]
@@ -59,8 +44,10 @@ def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> 
             if note is not None:
                 note(f"{path.name}: patient {subject}, {_size(volume)}")
         _write_patients(folder, name, rows)
-        spec = _spec(model, name, len(rows))
-        _write_absent(folder, spec)
+        spec = following_spec(
+            model, (name,), "scans", "Imported scans", f"{len(rows)} scans without outcomes."
+        )
+        write_absent(folder, spec)
         write_spec(spec, folder)
     return spec
 
@@ -130,41 +117,3 @@ def _write_patients(folder: Path, modality: str, rows: list[tuple[int, str, str]
         folder,
         pd.DataFrame({"modality": modality, "subject_id": ids, "path": [p for _, p, _ in rows]}),
     )
-
-
-def _spec(like: CohortSpec, modality: str, n: int) -> CohortSpec:
-    return CohortSpec(
-        name="scans",
-        title="Imported scans",
-        description=f"{n} scans without outcomes. Tasks and modalities follow '{like.name}'.",
-        index_event=like.index_event,
-        modalities={
-            name: m.model_copy(update={"path": "imaging.parquet" if name == modality else m.path})
-            for name, m in like.modalities.items()
-        },
-        tasks=like.tasks,
-        provenance=Provenance(source="imported scans"),
-        follows=like.follows or like.name,
-    )
-
-
-def _write_absent(folder: Path, spec: CohortSpec) -> None:
-    """Empty files of the modalities that nobody has."""
-    for m in spec.modalities.values():
-        if m.kind is Kind.EVENTS:
-            events = {
-                "subject_id": pd.Series([], dtype="int64"),
-                "time": pd.Series([], dtype="datetime64[us]"),
-                "code": pd.Series([], dtype=object),
-            }
-            codes = pd.DataFrame({"code": pd.Series([], dtype=object)})
-            write_meds(folder / m.path, pd.DataFrame(events), codes)
-        elif m.kind is Kind.TABLE:
-            write_table(folder / m.path, _no_rows(m), m.columns)
-        elif m.kind is Kind.BAG:
-            empty = {name: pd.Series([], dtype=object) for name in ("instance", "features")}
-            write_bag(folder / m.path, pd.DataFrame({"subject_id": [], **empty}))
-
-
-def _no_rows(spec: ModalitySpec) -> pd.DataFrame:
-    return pd.DataFrame({"subject_id": [], **{name: [] for name in spec.columns}})

@@ -1,0 +1,189 @@
+"""ECGs and echoes as a cohort: WFDB and DICOM files of patients of whom nothing else is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from analysis.cohort.importers.following import following_spec, write_absent
+from analysis.cohort.readers.echo import Cine, is_still, read_cine
+from analysis.cohort.readers.echo_header import VIEWS, view_name
+from analysis.cohort.readers.signal import Signal, read_signal
+from analysis.cohort.schema import CohortError, CohortSpec, Split, read_spec, write_spec
+from analysis.cohort.write import (
+    atomic_folder,
+    write_cine,
+    write_imaging,
+    write_outcomes,
+    write_signal,
+    write_subjects,
+)
+from models.contracts import Kind
+
+Note = Callable[[str], None]
+_BESIDE = (".dat", ".xyz", ".atr", ".txt", ".md", ".csv", ".json")
+
+
+@dataclass
+class _Patient:
+    """What was found of one patient."""
+
+    name: str
+    ecg: tuple[Path, Signal] | None = None
+    cines: dict[str, Cine] = field(default_factory=dict)
+
+
+def import_recordings(
+    src: Path,
+    out: Path,
+    like: Path,
+    views: Mapping[str, str] | None = None,
+    note: Note | None = None,
+) -> CohortSpec:
+    """Write a cohort folder from `src`, with the tasks and modalities of the cohort `like`.
+
+    src: a folder of patient folders; or a folder, or a single file, of one patient. An ECG is a
+    WFDB record (.hea) or a DICOM waveform, the first by name counts; a cine is a multi-frame
+    ultrasound DICOM. views: {file name: view} where neither the header nor the file's name says
+    which view it is; such a cine is set aside otherwise, like stills and spectral Doppler.
+    Samples and frames are written anew, so names and dates of the headers stay behind.
+
+    Raises CohortError when nothing usable is there, a named view is unknown, or `like` does not
+    have exactly one modality of the kind that was found.
+    """
+    model = read_spec(Path(like))
+    say = note or (lambda _: None)
+    named = dict(views or {})
+    unknown = sorted(set(named.values()) - set(VIEWS))
+    if unknown:
+        raise CohortError(f"there is no view '{unknown[0]}'; choose one of {', '.join(VIEWS)}.")
+    patients = [_read(name, files, named, say) for name, files in _folders(Path(src)).items()]
+    patients = [p for p in patients if p.ecg is not None or p.cines]
+    if not patients:
+        raise CohortError(
+            f"{src}: holds no ECG (WFDB or DICOM waveform) and no ultrasound cine of a known view; "
+            "name another folder, or the views with --view FILE=VIEW."
+        )
+    ecg = _modality(model, like, Kind.SIGNAL) if any(p.ecg for p in patients) else None
+    echo = _modality(model, like, Kind.VIDEO) if any(p.cines for p in patients) else None
+    with atomic_folder(Path(out)) as folder:
+        rows: list[dict[str, object]] = []
+        for subject, patient in enumerate(patients, start=1):
+            if patient.ecg is not None:
+                signal = patient.ecg[1]
+                path = Path(str(ecg)) / f"{subject}.hea"
+                write_signal(folder / path, signal.array, signal.leads, signal.rate_hz)
+                rows.append(_row(ecg, subject, path, "12-lead"))
+            for view, cine in patient.cines.items():
+                path = Path(str(echo)) / str(subject) / f"{view}.dcm"
+                step = float(cine.frame_times_ms[1] - cine.frame_times_ms[0])
+                write_cine(
+                    folder / path, cine.frames, step, cine.mm_per_pixel, view, (out.name, subject)
+                )
+                rows.append(_row(echo, subject, path, view))
+        ids = list(range(1, len(patients) + 1))
+        write_subjects(
+            folder,
+            pd.DataFrame(
+                {
+                    "subject_id": ids,
+                    "split": str(Split.EXTERNAL),
+                    "source_id": [p.name for p in patients],
+                }
+            ),
+        )
+        write_outcomes(
+            folder, pd.DataFrame({"subject_id": [], "task": [], "time_days": [], "event": []})
+        )
+        write_imaging(folder, pd.DataFrame(rows))
+        spec = following_spec(
+            model,
+            [n for n in (ecg, echo) if n],
+            "recordings",
+            "Imported recordings",
+            f"{len(patients)} patients without outcomes.",
+        )
+        write_absent(folder, spec)
+        write_spec(spec, folder)
+    return spec
+
+
+def _row(modality: str | None, subject: int, path: Path, view: str) -> dict[str, object]:
+    return {"modality": modality, "subject_id": subject, "path": path.as_posix(), "view": view}
+
+
+def _modality(spec: CohortSpec, folder: Path, kind: Kind) -> str:
+    found = [n for n, m in spec.modalities.items() if m.kind is kind]
+    if len(found) != 1:
+        raise CohortError(
+            f"{folder}: has {len(found)} modalities of kind '{kind}'; recordings can follow a "
+            "cohort with exactly one."
+        )
+    return found[0]
+
+
+def _folders(src: Path) -> dict[str, list[Path]]:
+    """{patient: files}, by name."""
+    if not src.exists():
+        raise CohortError(f"{src}: there is no such file or folder; name one with recordings.")
+    if src.is_file():
+        return {src.stem: [src]}
+    entries = sorted(p for p in src.iterdir() if not p.name.startswith("."))
+    folders = {
+        p.name: sorted(q for q in p.rglob("*") if q.is_file()) for p in entries if p.is_dir()
+    }
+    files = [p for p in entries if p.is_file() and p.suffix.lower() not in _BESIDE]
+    return folders | ({src.name: files} if files else {})
+
+
+def _read(name: str, files: list[Path], views: Mapping[str, str], say: Note) -> _Patient:
+    patient = _Patient(name)
+    for path in files:
+        if path.suffix.lower() in _BESIDE:
+            continue
+        if path.suffix.lower() == ".hea" or _is_waveform(path):
+            if patient.ecg is None:
+                signal = read_signal(path)
+                patient.ecg = (path, signal)
+                say(f"{path.name}: ECG, {len(signal.leads)} leads, {signal.seconds:g} s")
+            else:
+                say(f"{path.name}: set aside, the patient has an ECG already")
+        elif _is_dicom(path):
+            _cine(patient, path, views, say)
+        else:
+            say(f"{path.name}: set aside, neither WFDB nor DICOM")
+    return patient
+
+
+def _cine(patient: _Patient, path: Path, views: Mapping[str, str], say: Note) -> None:
+    if is_still(path):
+        say(f"{path.name}: set aside, a still or spectral Doppler")
+        return
+    cine = read_cine(path)
+    view = views.get(path.name) or cine.view or view_name(path.stem)
+    if view is None:
+        say(f"{path.name}: set aside, its view is not named; give --view {path.name}=VIEW")
+    elif view in patient.cines:
+        say(f"{path.name}: set aside, the patient has a cine of {view} already")
+    else:
+        patient.cines[view] = cine
+        say(f"{path.name}: {view}, {len(cine.frames)} frames")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _is_waveform(path: Path) -> bool:
+    if not _is_dicom(path):
+        return False
+    try:
+        return "WaveformSequence" in pydicom.dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError):
+        return False
