@@ -151,10 +151,10 @@ def told(target: dict[str, Any] = LOGIT) -> Attribution:
     )
 
 
-def _page(found: Any) -> None:
+def _page(found: object) -> None:
     from app.panels import patient_text
 
-    patient_text.show(found)
+    patient_text.show(found)  # type: ignore[arg-type]
 
 
 def written(found: Attribution) -> str:

@@ -142,7 +142,7 @@ def test_the_frame_keeps_every_digit_and_the_order_of_the_runs() -> None:
 # ---------------------------------------------------------------- the combinations' caption
 
 
-def _page(tables: dict[str, Any], n_modalities: dict[str, int]) -> None:
+def _page(tables: dict[str, dict | str], n_modalities: dict[str, int]) -> None:
     """Runs in a script of its own; a name in `tables` that maps to text is a run that fails."""
     from types import SimpleNamespace
 
@@ -151,7 +151,7 @@ def _page(tables: dict[str, Any], n_modalities: dict[str, int]) -> None:
     from app.panels import combinations
 
     class Home:
-        def combinations(self, task: Any, name: str, split: str) -> Any:
+        def combinations(self, task: object, name: str, split: str) -> object:
             found = tables[name]
             if isinstance(found, str):
                 raise CohortError(found)
