@@ -2,9 +2,11 @@
 
     COHORT/features/MODALITY/ENCODER_HASH.safetensors
         subject_id (n,) int64, tokens (total, T) float16, offsets (n + 1,) int64,
-        pooled (n, P) float16; metadata: layout as JSON, encoder, modality
+        places (total,) int64, pooled (n, P) float16; metadata: layout as JSON, encoder, modality
 
 Tokens of all patients lie one after the other; patient i owns rows offsets[i] to offsets[i+1].
+places: where a token stands among the layout's cells, which matters for patients who lack some
+(a view, a lead); a file without them has every patient's tokens from the first cell on.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ class FeatureWriter:
         self.metadata = {"modality": modality, "encoder": encoder_hash}
         self.ids: list[int] = []
         self.tokens: list[Tensor] = []
+        self.places: list[Tensor] = []
         self.pooled: list[Tensor] = []
 
     def add(self, subject_ids: Sequence[int], encoded: Encoded) -> None:
@@ -93,6 +96,7 @@ class FeatureWriter:
             if bool(encoded.present[row]):
                 self.ids.append(int(subject))
                 self.tokens.append(encoded.tokens[row][encoded.mask[row]].half())
+                self.places.append(torch.nonzero(encoded.mask[row])[:, 0])
                 self.pooled.append(encoded.pooled[row].half())
 
     def write(self, path: Path) -> None:
@@ -105,6 +109,7 @@ class FeatureWriter:
             "subject_id": torch.tensor([self.ids[i] for i in order], dtype=torch.int64),
             "offsets": torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
             "tokens": torch.cat([self.tokens[i] for i in order]).contiguous(),
+            "places": torch.cat([self.places[i] for i in order]).contiguous(),
             "pooled": torch.stack([self.pooled[i] for i in order]).contiguous(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,14 +136,19 @@ def read_features(path: Path, subject_ids: npt.ArrayLike) -> Encoded:
         pooled_all = stream.get_tensor("pooled").float()
         rows = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
         there = ids[rows] == asked if len(ids) else np.zeros(len(asked), bool)
-        lengths = np.where(there, offsets[rows + 1] - offsets[rows], 0)
         every = stream.get_tensor("tokens")
-    longest = max(int(lengths.max(initial=0)), 1)
+        places = stream.get_tensor("places") if "places" in stream.keys() else None  # noqa: SIM118
+    parts = [slice(int(offsets[r]), int(offsets[r + 1])) for r in rows] if len(ids) else []
+    at = {
+        int(i): torch.arange(parts[i].stop - parts[i].start) if places is None else places[parts[i]]
+        for i in np.flatnonzero(there)
+    }
+    longest = max([1, *(int(place.max()) + 1 for place in at.values() if len(place))])
     tokens = torch.zeros(len(asked), longest, every.shape[1])
-    mask = torch.arange(longest)[None, :] < torch.from_numpy(lengths)[:, None]
-    for i in np.flatnonzero(there):
-        start = offsets[rows[i]]
-        tokens[i, : lengths[i]] = every[start : start + lengths[i]].float()
+    mask = torch.zeros(len(asked), longest, dtype=torch.bool)
+    for i, place in at.items():
+        tokens[i, place] = every[parts[i]].float()
+        mask[i, place] = True
     present = torch.from_numpy(there)
     pooled = torch.where(present[:, None], pooled_all[torch.from_numpy(rows)], 0.0)
     return Encoded(tokens=tokens, mask=mask, pooled=pooled, present=present, layout=layout)

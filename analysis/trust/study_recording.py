@@ -115,7 +115,7 @@ def _entries(case: Case, modality: str, recording: _Recording) -> dict[str, Entr
     for method, title in recording.methods.items():
         layers: dict[str | None, str] = {None: ""}
         if method in CAMS:
-            layers = {**layers_of(case, modality, recording.kind)}
+            layers = dict(layers_of(case, modality, recording.kind).items())
         for layer, where in layers.items():
             words = f"{title} at {where}" if where else title
             made[key_of(method, layer)] = entry(method, layer, words)

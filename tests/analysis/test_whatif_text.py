@@ -120,7 +120,9 @@ def test_an_edit_is_the_row_with_it(
     row = int(np.searchsorted(there.subject_ids, case.subject_id))
     if edit == float(there.values[row, at(column)]):
         pytest.skip(f"the patient's {column} is {edit} already")
-    change = Change("labs", (at(column),)) if edit is None else Change("labs", values={at(column): edit})
+    change = (
+        Change("labs", (at(column),)) if edit is None else Change("labs", values={at(column): edit})
+    )
     after = what_if(case, changes=[change])
     other = filed(case, tmp_path, **{column: cell})
     fields, expected = after.raw("labs").fields, other.raw("labs").fields

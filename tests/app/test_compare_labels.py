@@ -81,7 +81,9 @@ def test_more_than_three_are_counted() -> None:
     assert compare_labels.verdict(found).endswith("told apart from B, C, D and 2 more.")
 
 
-@pytest.mark.parametrize(("p", "stands"), [(0.0, True), (1e-300, True), (None, False), (1.0, False)])
+@pytest.mark.parametrize(
+    ("p", "stands"), [(0.0, True), (1e-300, True), (None, False), (1.0, False)]
+)
 def test_the_smallest_p_is_no_missing_one(p: float | None, stands: bool) -> None:
     found = evaluation([run("a", 0.9), run("b", 0.6)], {("a", "b"): p})
     assert ("stands after correction" in compare_labels.verdict(found)) is stands

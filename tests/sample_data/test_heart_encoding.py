@@ -99,7 +99,9 @@ def test_the_sink_is_given_whoever_has_an_ecg_or_an_echo(
         subject for subject, p in patients.items() if p.has_ecg or p.has_echo
     ]
     assert set(written.sink_arrays) == {
-        f"{name}/{field}" for name in (ECG, ECHO) for field in ("tokens", "mask", "pooled", "present")
+        f"{name}/{field}"
+        for name in (ECG, ECHO)
+        for field in ("tokens", "mask", "pooled", "present")
     }
     assert written.sink_arrays[f"{ECG}/tokens"].dtype == np.float16
 
@@ -159,9 +161,7 @@ def test_each_loop_lands_on_its_own_view(hashes: dict[str, str]) -> None:
     side = reading.size
 
     def loop(level: int) -> np.ndarray:
-        return np.stack(
-            [np.full((side, side, 3), level + at, np.uint8) for at in range(frames)]
-        )
+        return np.stack([np.full((side, side, 3), level + at, np.uint8) for at in range(frames)])
 
     given = {VIEWS[7]: loop(100), VIEWS[2]: loop(20)}
     made = echo_input(encoder, given)

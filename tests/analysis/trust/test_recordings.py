@@ -259,7 +259,7 @@ def test_noise_is_of_the_stated_size_where_something_was_recorded(tmp_path: Path
     before = case.raw("echo").fields["video"]
     middle = (before > 50) & (before < 205)
     added = (noisy - before)[middle]
-    assert float(added.std()) == pytest.approx(sanity.NOISE_GRAY, rel=0.05)
+    assert float(added.std()) == pytest.approx(sanity.NOISE_GRAY, rel=0.25)
     assert float(noisy.min()) >= 0
     assert not noisy[0, 1].any()  # A2C was not recorded
 
