@@ -36,7 +36,10 @@ def reader(browser: Any, address: str) -> Iterator[Reader]:
 def tasks(workspace_folder: Path) -> dict[str, Task]:
     """Tasks by what the selectbox calls them."""
     workspace = Workspace(workspace_folder)
-    return {f"{workspace.cohort(t.cohort).spec.title}: {t.title}": t for t in workspace.tasks("survival")}
+    return {
+        f"{workspace.cohort(t.cohort).spec.title}: {t.title}": t
+        for t in workspace.tasks("survival")
+    }
 
 
 class Truth:
