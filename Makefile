@@ -15,7 +15,7 @@ help:
 	@echo "make test         run all tests but the slow ones"
 	@echo "make test-slow    run the slow tests, too"
 	@echo "make check        linter and type checker"
-	@echo "make checkpoints  train the sample runs again (about an hour on 2 cores)"
+	@echo "make checkpoints  train the sample runs again (some hours on 2 cores)"
 	@echo "make clean        remove the environment; the workspace stays"
 
 # The environment is made under another name's stamp, so an interrupted install is repeated.
