@@ -76,19 +76,3 @@ def write_masks(path: Path, loops: Mapping[str, Loop]) -> None:
     shape = np.asarray(next(iter(loops.values())).frames.shape[:3], np.int32)
     # numpy dates the members of an archive 1980, so equal masks are equal bytes
     np.savez_compressed(path, shape=shape, **masks)  # type: ignore[arg-type]
-
-
-def read_echo_masks(folder: Path, subject_id: int) -> dict[str, dict[str, np.ndarray]]:
-    """{view: {structure: (frames, height, width) bool}} of a patient whose echo was written.
-
-    Raises FileNotFoundError where the patient has none.
-    """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(Path(folder) / "truth" / "echo" / f"{int(subject_id)}.npz") as stored:
-        shape = tuple(stored["shape"].tolist())
-        for name in stored.files:
-            if name != "shape":
-                view, structure = name.split(".")
-                bits = np.unpackbits(stored[name], count=int(np.prod(shape)))
-                found.setdefault(view, {})[structure] = bits.reshape(shape).astype(bool)
-    return found

@@ -14,6 +14,7 @@ from analysis.cohort.cohort import Cohort
 from analysis.cohort.readers.echo import read_cine
 from analysis.cohort.readers.signal import read_signal
 from analysis.cohort.schema import CohortError, Split
+from analysis.cohort.truth import read_echo_masks
 from sample_data.heart import LEADS, VIEWS, Heart
 from sample_data.heart_cohort import (
     SIZES,
@@ -25,7 +26,6 @@ from sample_data.heart_cohort import (
     tracing_of,
     write_heart_cohort,
 )
-from sample_data.heart_files import read_echo_masks
 from sample_data.heart_labs import LAB_COLUMNS
 from sample_data.heart_outcomes import HF, INCIDENT_HF, INTERCEPT, TERMS
 from sample_data.heart_truth import findings, truth_row
