@@ -93,9 +93,9 @@ def _table(found: Mapping[str, Any], name: str) -> None:
             "From": [titles[r["query"]] for r in rows],
             "to": [titles[r["target"]] for r in rows],
             "LRAP (95% interval)": [interval(r["lrap"]) for r in rows],
-            "by chance": [number(r["chance"]["lrap"]) for r in rows],
+            "LRAP by chance": [number(r["chance"]["lrap"]) for r in rows],
             "Recall@1": [interval(r["recall"]["1"]) for r in rows],
-            "by chance ": [number(r["chance"]["recall"]["1"]) for r in rows],
+            "Recall@1 by chance": [number(r["chance"]["recall"]["1"]) for r in rows],
             "Recall@2": [interval(r["recall"]["2"]) for r in rows],
         }
     )
