@@ -82,6 +82,40 @@ def ranked(
     return ids[order], similarity[order]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """What one patient's query finds: subject_ids by falling similarity, and at which rank its own
+    stands (1 is first).
+    """
+
+    subject_ids: Ids
+    similarity: Floats
+    own_rank: int
+
+
+def candidates(predicted: Predictions, subject_id: int, query: str, target: str) -> Candidates:
+    """A patient's candidates of another modality, among those of `complete`.
+
+    Raises ValueError when the patient is not one of them.
+    """
+    rows = np.flatnonzero(_complete(predicted))
+    ids = predicted.subject_ids[rows]
+    if subject_id not in ids:
+        raise ValueError(f"patient {subject_id} lacks one of the modalities; choose another.")
+    at = int(rows[int(np.flatnonzero(ids == subject_id)[0])])
+    order, similarity = ranked(predicted.after[query][at], predicted.after[target][rows], ids)
+    return Candidates(order, similarity, int(np.flatnonzero(order == subject_id)[0]) + 1)
+
+
+def complete(predicted: Predictions) -> Ids:
+    """(n,) the patients who have all of the run's modalities."""
+    return predicted.subject_ids[_complete(predicted)]
+
+
+def _complete(predicted: Predictions) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.stack(list(predicted.present.values())).all(axis=0), bool)
+
+
 def ranks(query: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """(n,) rank of each patient's own target embedding among all n, 1 the most similar.
 

@@ -35,7 +35,17 @@ STRATEGY_COLOURS = {
     "co_attention": "#C2417C",
     "cross_attention": "#00875F",
     "late": "#D98200",
+    "tgmm": "#6A51A3",
+    "mean_concat": "#8C6D31",
+    "multisurv": "#B4500F",
+    "cmta": "#00838F",
+    "deepavfusion": "#3AA0D8",
+    "text_if": "#6B7A00",
 }
+# Runs of one strategy that differ in what guides it and who answers: towards what, how far.
+GUIDANCE_SHADES = {"human": ("#FFFFFF", 0.25), "none": ("#FFFFFF", 0.5)}
+LINEAR_SHADE = ("#000000", 0.45)
+ALIGNED_SHADE = ("#C2417C", 0.5)
 # A strategy that is added later gets one of these, always the same one for the same name.
 SPARE_COLOURS = ("#3AA0D8", "#B4500F", "#6A51A3", "#8C6D31", "#00838F")
 UNIMODAL_GREYS = {Kind.VOLUME: "#3F474F", Kind.VIDEO: "#3F474F", Kind.EVENTS: "#7C8792"}
@@ -105,6 +115,12 @@ def _colour(config: RunConfig) -> str:
     if strategy.name == "unimodal":
         return UNIMODAL_GREYS.get(next(iter(kinds.values())), OTHER_GREY)
     base = strategy_colour(strategy.name)
+    if strategy.config.get("response") == "linear":
+        return mix(base, *LINEAR_SHADE)
+    if strategy.config.get("retrieval_weight"):
+        return mix(base, *ALIGNED_SHADE)
+    if strategy.config.get("guidance") in GUIDANCE_SHADES:
+        return mix(base, *GUIDANCE_SHADES[strategy.config["guidance"]])
     guide = strategy.config.get("guide") or strategy.config.get("query")
     if kinds.get(str(guide)) is Kind.EVENTS:
         return mix(base, "#000000", 0.35)

@@ -12,11 +12,8 @@ generators, so the same seed gives the same bytes however many processes there a
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +41,7 @@ from analysis.cohort.write import (
     write_volume,
 )
 from models.contracts import Kind
+from sample_data.chunks import in_chunks
 from sample_data.ehr import Record, code_table, simulate_record
 from sample_data.hazard import HAZARDS, causal_codes, surrogate_measures
 from sample_data.patients import SITE_A, CohortKind, Patient, Stream, draw_patient
@@ -343,7 +341,9 @@ def write_cohort(
         )
         chunks = []
         done = 0
-        for chunk in _run(job, processes):
+        for chunk in in_chunks(
+            _simulate_chunk, job, job.plan.total, _CHUNK, _start_worker, job.sink, processes
+        ):
             chunks.append(chunk)
             done += len(chunk.subjects)
             if progress is not None:
@@ -358,24 +358,6 @@ def write_cohort(
         sink_subjects=written.sink_subjects,
         sink_arrays=written.sink_arrays,
     )
-
-
-def _run(job: _Job, processes: int) -> Iterator[_Chunk]:
-    """The chunks in order, from worker processes or, for one process, from this one."""
-    starts = range(0, job.plan.total, _CHUNK)
-    numbers = [range(start, min(start + _CHUNK, job.plan.total)) for start in starts]
-    if processes <= 1:
-        _start_worker(job.sink)
-        yield from map(_simulate_chunk, repeat(job), numbers)
-        return
-    # spawn: a forked child would inherit locks of torch's and numba's thread pools
-    with ProcessPoolExecutor(
-        max_workers=min(processes, len(numbers)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(job.sink,),
-    ) as pool:
-        yield from pool.map(_simulate_chunk, repeat(job), numbers)
 
 
 def _write_tables(plan: CohortPlan, folder: Path, chunks: Sequence[_Chunk]) -> Written:

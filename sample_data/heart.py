@@ -9,21 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-# The eleven views of Zhang et al. (TGMM, section 3.3); Doppler ones are in colour.
-VIEWS = (
-    "A2C",
-    "A3C",
-    "A4C",
-    "A5C",
-    "Apical_Doppler",
-    "Doppler_Parasternal_Long",
-    "Doppler_Parasternal_Short",
-    "Parasternal_Long",
-    "Parasternal_Short",
-    "SSN",
-    "Subcostal",
-)
+from models.cardiac import LEADS as LEADS
+from models.cardiac import VIEWS as VIEWS
+
 ECG_RATE_HZ = 500.0
 ECG_SECONDS = 10.0
 

@@ -200,8 +200,8 @@ class Case:
     def _only_features(self, modality: str, what: str) -> str:
         return (
             f"patient {self.subject_id}: only the features of '{modality}' were kept, not the "
-            f"{what}; choose a patient whose {what} is a file (in the sample workspace: the "
-            "internal and external test patients)."
+            f"{what}; choose a patient whose {what} is a file (in the sample workspace: the first "
+            "internal test patients)."
         )
 
     def has_input(self, modality: str) -> bool:

@@ -147,10 +147,11 @@ def event_parts(case: Case, modality: str) -> pd.DataFrame:
     )
 
 
-def column_table(case: Case, modality: str) -> pd.DataFrame:
+def column_table(case: Case, modality: str, *, words: bool = False) -> pd.DataFrame:
     """The columns of a table, told in sentences or not: name, title, value, unit.
 
-    value: a category's name for a nominal column, else a number; None where missing.
+    value: a category's name for a nominal column (words: for a binary one, too), else a number;
+    None where missing.
     """
     spec = case.cohort.modality(modality).columns
     fields = case.raw(modality).fields
@@ -166,8 +167,8 @@ def column_table(case: Case, modality: str) -> pd.DataFrame:
     for column, number, there in zip(spec.values(), numbers, seen, strict=True):
         if not there:
             values.append(None)
-        elif column.kind == "nominal":
-            values.append(column.categories[round(number)])
+        elif words or column.kind == "nominal":
+            values.append(_cell(column, number))
         else:
             values.append(number)
     return pd.DataFrame(

@@ -21,10 +21,10 @@ from app import theme
 from app.figures.text import MISSING, number
 from app.panels import sending, static
 from app.panels.ct_viewer import frame
+from models.cardiac import LEADS
 
 Layout = Literal["3x4+II", "3x4+V1,II,V5", "6x2", "12x1"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 # Waves and intervals that a segment may be called; each has a tint of its own.
 SEGMENTS = ("P", "PR", "QRS", "ST", "T", "TP")
 # Label and unit of a measurement, in the order of a printed header.

@@ -10,10 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.parts import column_table
 from analysis.cohort.schema import CohortError
 from analysis.predict import predict_stored
-from analysis.retrieval import ranked
+from analysis.retrieval import candidates, complete
 from app import theme
+from app.figures.shares import value_text
 from app.figures.text import count, interval, markdown, number
 from app.panels import (
     address,
@@ -114,10 +116,9 @@ def _query(workspace: Workspace, desk: PatientDesk, task: Task, run: Run, split:
     st.header("One patient's candidates", anchor=False)
     cohort = workspace.cohort(task.cohort)
     predicted = predict_stored(run, cohort, split, workspace.store)
-    names = list(run.config.modalities)
     titles = {n: e.title for n, e in run.config.modalities.items()}
-    whole = np.stack([predicted.present[n] for n in names]).all(axis=0)
-    ids = [int(i) for i in predicted.subject_ids[whole]]
+    names = list(titles)
+    ids = complete(predicted).tolist()
     left, middle, right = st.columns(3)
     with left:
         subject = st.selectbox("Patient", ids, key=f"retrieval patient {task.key} {split}")
@@ -126,10 +127,8 @@ def _query(workspace: Workspace, desk: PatientDesk, task: Task, run: Run, split:
     with right:
         others = [n for n in names if n != query]
         target = st.selectbox("to", others, format_func=titles.__getitem__, key="retrieval to")
-    rows = np.flatnonzero(whole)
-    at = rows[ids.index(int(subject))]
-    order, similarity = ranked(predicted.after[query][at], predicted.after[target][rows], ids)
-    place = int(np.flatnonzero(order == int(subject))[0]) + 1
+    found = candidates(predicted, int(subject), query, target)
+    order, place = found.subject_ids, found.own_rank
     st.markdown(
         f"The patient's own {markdown(titles[target])} is **number {place:,} of {len(ids):,}**."
     )
@@ -137,7 +136,7 @@ def _query(workspace: Workspace, desk: PatientDesk, task: Task, run: Run, split:
         {
             "Rank": np.arange(1, SHOWN + 1),
             "Patient": order[:SHOWN].tolist(),
-            "Cosine similarity": [number(float(s)) for s in similarity[:SHOWN]],
+            "Cosine similarity": [number(float(s)) for s in found.similarity[:SHOWN]],
             "": ["the patient's own" if i == subject else "" for i in order[:SHOWN].tolist()],
         }
     )
@@ -163,7 +162,7 @@ def _picture(
     try:
         case = desk.case(task, run, subject)
         _draw(case, modality, key)
-    except AttributionError as error:
+    except (AttributionError, CohortError) as error:
         st.info(markdown(str(error)))
 
 
@@ -192,22 +191,10 @@ def _draw(case: Case, modality: str, key: str) -> None:
 
 
 def _values(case: Case, modality: str) -> pd.DataFrame:
-    spec = case.cohort.modality(modality).columns
-    table = case.cohort.table(modality)
-    row = int(np.searchsorted(table.subject_ids, case.subject_id))
-    cells: list[tuple[str, str]] = []
-    for at, (name, column) in enumerate(spec.items()):
-        if not table.mask[row, at]:
-            continue
-        number_ = float(table.values[row, at])
-        if column.kind == "nominal":
-            told = column.categories[round(number_)]
-        elif column.kind == "binary":
-            told = "yes" if number_ else "no"
-        else:
-            told = f"{number_:.4g} {column.unit}".strip()
-        cells.append((column.title or name, told))
-    return pd.DataFrame(cells, columns=["Column", "Value"])
+    columns = column_table(case, modality, words=True)
+    told = columns[columns["value"].notna()]
+    pairs = zip(told["value"], told["unit"], strict=True)
+    return pd.DataFrame({"Column": told["title"], "Value": [value_text(*pair) for pair in pairs]})
 
 
 main()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.cardiac import LEADS as LEADS
 from models.contracts import Encoded, Kind, LeadTimeGrid, ModalityInput
 from models.encoders.base import (
     ENCODERS,
@@ -18,7 +19,6 @@ from models.encoders.base import (
     SummaryOfTokens,
 )
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 # Samples one step of the deepest maps covers: strides of stem and stages, multiplied.
 STRIDES = (2, 2, 5)
 FINE_STEP = 20

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.cardiac import VIEWS as VIEWS
 from models.contracts import Encoded, Kind, ModalityInput, ViewGrid
 from models.encoders.base import (
     ENCODERS,
@@ -19,20 +20,6 @@ from models.encoders.base import (
 )
 from models.encoders.signal import mean_and_maximum
 
-# The eleven views of TGMM (section 3.3) and EchoPrime; the Doppler ones are in colour.
-VIEWS = (
-    "A2C",
-    "A3C",
-    "A4C",
-    "A5C",
-    "Apical_Doppler",
-    "Doppler_Parasternal_Long",
-    "Doppler_Parasternal_Short",
-    "Parasternal_Long",
-    "Parasternal_Short",
-    "SSN",
-    "Subcostal",
-)
 # Usual mean and spread of an echo's pixels, 0 to 255: most of the picture is black.
 PIXEL_MEAN, PIXEL_SD = 29.0, 48.0
 

@@ -19,20 +19,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
 
 from analysis.cohort.schema import CohortError
+from models.cardiac import VIEWS as VIEWS
 
-VIEWS = (
-    "A2C",
-    "A3C",
-    "A4C",
-    "A5C",
-    "Apical_Doppler",
-    "Doppler_Parasternal_Long",
-    "Doppler_Parasternal_Short",
-    "Parasternal_Long",
-    "Parasternal_Short",
-    "SSN",
-    "Subcostal",
-)
 VIEW_TITLES = {
     "A2C": "Apical two-chamber",
     "A3C": "Apical three-chamber",

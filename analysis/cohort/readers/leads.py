@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+from models.cardiac import LEADS as LEADS
 
 _BY_NAME = {lead.upper(): lead for lead in LEADS}
 # Last part of the lead codes of SCP-ECG ("5.6.3-9-61") and of ISO/IEEE 11073 ("2:61").
