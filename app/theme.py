@@ -47,7 +47,7 @@ GUIDANCE_SHADES = {"human": ("#FFFFFF", 0.25), "none": ("#FFFFFF", 0.5)}
 LINEAR_SHADE = ("#000000", 0.45)
 ALIGNED_SHADE = ("#C2417C", 0.5)
 # A strategy that is added later gets one of these, always the same one for the same name.
-SPARE_COLOURS = ("#3AA0D8", "#B4500F", "#6A51A3", "#8C6D31", "#00838F")
+SPARE_COLOURS = ("#5B6F9E", "#A0522D", "#4F7F3A", "#B03A9B", "#2F6F8F")
 UNIMODAL_GREYS = {Kind.VOLUME: "#3F474F", Kind.VIDEO: "#3F474F", Kind.EVENTS: "#7C8792"}
 OTHER_GREY = "#A3ACB5"
 EHR_SYMBOLS = {"clmbr": "circle", "onehot": "diamond"}
