@@ -123,13 +123,16 @@ HEART_RECIPES = (
         options={"guidance": "none", "response": "linear"},
     ),
 )
-# The embeddings of these are aligned, so that one modality finds another.
-RETRIEVAL_RECIPE = Recipe(
-    "tgmm-retrieval",
-    "TGMM, aligned for retrieval",
-    "tgmm",
-    _THREE,
-    options={"retrieval_weight": 1.0},
+DIAGNOSIS_RECIPES = (
+    # The embeddings of this one are aligned, so that one modality finds another.
+    Recipe(
+        "tgmm-retrieval",
+        "TGMM, aligned for retrieval",
+        "tgmm",
+        _THREE,
+        options={"retrieval_weight": 1.0},
+    ),
+    Recipe("text-if", "Text-guided modulation (Text-IF)", "text_if", _THREE),
 )
 
 
@@ -141,7 +144,7 @@ def planned_runs() -> dict[str, tuple[str, str, Recipe]]:
         for recipe in RECIPES
     }
     for prefix, task in HEART_TASKS.items():
-        recipes = (*HEART_RECIPES, RETRIEVAL_RECIPE) if prefix == HEART else HEART_RECIPES
+        recipes = (*HEART_RECIPES, *(DIAGNOSIS_RECIPES if prefix == HEART else ()))
         for recipe in recipes:
             planned[f"{prefix}-{recipe.name}"] = (HEART, task, recipe)
     return planned

@@ -66,9 +66,9 @@ class TGMMConfig(FusionConfig):
     guidance_position: int = Field(default=0, ge=0)
     response: Literal["decoder", "linear"] = "decoder"
     answers: tuple[str, ...] = ()
-    lambda_lm: float = Field(default=1.0, ge=0)
+    lambda_lm: float = Field(default=0.3, ge=0)
     lambda_mc: float = Field(default=1.0, ge=0)
-    lambda_unlikely: float = Field(default=1.0, ge=0)
+    lambda_unlikely: float = Field(default=0.3, ge=0)
     lambda_dig: float = Field(default=0.2, ge=0)
     lambda_r: float = Field(default=1.0, ge=0)
     lambda_m: float = Field(default=0.2, ge=0)
@@ -184,10 +184,11 @@ class MedFlexFusion(nn.Module):
 class TGMM(FusionStrategy):
     """Textual guidance multimodal fusion (TGMM, Zhang et al. 2025).
 
-    Every modality is projected to `slots` tokens (P of eq. 3). Each subset of two or more
-    modalities gives a shared feature, which a patient has who has all of its members; specific
-    and shared features are rectified (eq. 8), guided by text (eq. 9) and answered (section
-    4.2.4). Nothing of an absent modality enters: its features are masked, not replaced.
+    Every modality is projected to `slots` tokens (P of eq. 3), which its summary joins. Each
+    subset of two or more modalities gives a shared feature, which a patient has who has all of
+    its members; specific and shared features are rectified (eq. 8), guided by text (eq. 9) and
+    answered (section 4.2.4). Nothing of an absent modality enters: its features are masked, not
+    replaced.
 
     Where the paper leaves a choice, this is ours. Eq. 8 concatenates and eq. 9 attends among
     features, so a feature is one token there: its slots are joined by a linear layer (none for
@@ -213,6 +214,7 @@ class TGMM(FusionStrategy):
         self.settings = config
         width, slots = config.width, config.slots
         self.slots = nn.ModuleDict({name: SlotPool(width, slots) for name in streams})
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in streams})
         self.local = MedFlexFusion(self.modalities, width, config.heads)
         self.subsets = self.local.subsets
         self.feature_names = tuple(" + ".join(subset) for subset in self.subsets)
@@ -252,12 +254,15 @@ class TGMM(FusionStrategy):
         return self.response.words if isinstance(self.response, AnswerDecoder) else ()
 
     def specific(self, streams: Mapping[str, Stream]) -> dict[str, Tensor]:
-        """{modality: (B, slots, D)} from its tokens and its summary; zero where absent."""
+        """{modality: (B, slots, D)} from its tokens and its summary; zero where absent.
+
+        The summary joins every slot: as one token beside some hundred words or patches it would
+        hardly be looked at, though a pretrained encoder says most there.
+        """
         found = {}
         for name, stream in streams.items():
-            tokens = torch.cat([stream.tokens, stream.summary[:, None]], dim=1)
-            mask = torch.cat([stream.mask, stream.present[:, None]], dim=1)
-            found[name] = self.slots[name](tokens, mask)
+            slots = self.slots[name](stream.tokens, stream.mask) + stream.summary[:, None]
+            found[name] = self.norms[name](slots) * stream.present[:, None, None]
         return found
 
     def features(self, features: Tensor) -> Tensor:

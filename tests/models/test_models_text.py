@@ -8,7 +8,7 @@ import torch
 from models.contracts import Kind, ModalityInput, TextTokens
 from models.encoders.base import build_encoder
 from models.encoders.table import TableColumn, TableConfig, TableEncoder
-from models.encoders.text import TableTextConfig, TableTextEncoder
+from models.encoders.text import TableTextConfig, TableTextEncoder, TextBlock
 from models.sentences import NUMBER, SPECIAL, UNKNOWN, Sentences, TextColumn, joined, split
 
 SENTENCES = Sentences(
@@ -177,6 +177,19 @@ def test_values_reach_the_summary_with_a_gradient():
     pooled = told(ModalityInput(Kind.TEXT, fields, inputs.present)).pooled
     pooled[:, : told.token_width].sum().backward()
     assert torch.equal(numbers.grad != 0, inputs.fields["is_number"])
+
+
+def test_in_training_some_words_are_looked_at_by_nobody_but_never_all():
+    torch.manual_seed(0)
+    block = TextBlock(8, 2, dropout=0.5)
+    keys = torch.ones(400, 5, dtype=torch.bool)
+    keys[:, 3:] = False
+    seen = block._looked_at(keys)[:, 0, 0]
+    assert not bool(seen[:, 3:].any())
+    assert bool(seen.any(dim=1).all())
+    # Half of the words stay, and where none would (1 in 8) all three do.
+    assert float(seen[:, :3].float().mean()) == pytest.approx(0.5 + 1 / 8, abs=0.05)
+    assert torch.equal(block.eval()._looked_at(keys)[:, 0, 0], keys)
 
 
 def test_it_learns_an_interaction_that_a_linear_path_cannot():

@@ -380,6 +380,20 @@ def test_an_absent_modality_has_no_specific_feature():
         assert (slots.abs().sum(dim=(1, 2)) > 0).equal(parts[name].present)
 
 
+def test_the_summary_reaches_every_slot_however_many_tokens_there_are():
+    parts = everyone()
+    strategy = build(parts)
+    streams = {n: strategy.project[n](part) for n, part in parts.items()}
+    summary = torch.randn(7, 16)
+    louder = {**streams, "ecg": replace(streams["ecg"], summary=summary)}
+    before, after = strategy.specific(streams), strategy.specific(louder)
+    assert bool(((before["ecg"] - after["ecg"]).abs().amax(dim=2) > 1e-2).all())
+    assert torch.equal(before["echo"], after["echo"])
+    slots = strategy.slots["ecg"](streams["ecg"].tokens, streams["ecg"].mask)
+    expected = nn.functional.layer_norm(slots + summary[:, None], (16,))
+    torch.testing.assert_close(after["ecg"], expected)
+
+
 def test_padding_is_never_read():
     parts = everyone()
     strategy = build(parts)
