@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -68,16 +69,38 @@ def show(
         "to the others is the prediction minus the one without it. With more than three "
         "modalities the ledger's average takes long.",
     )
-    for item, target in readers:
+    places = _beside(readers, modality)
+    for (item, target), told in zip(readers, places, strict=True):
         if len(readers) > 1:
             st.subheader(markdown(item.title), anchor=False)
+            st.caption(f"Shares in the {markdown(target.title)}.")
         try:
-            _one(desk, item, target, modality, contexts or usual)
+            _one(desk, item, target, modality, contexts or usual, told)
         except AttributionError as error:
             st.warning(markdown(str(error)))
 
 
-def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str) -> None:
+def _beside(readers: Sequence[tuple[Shown, Target]], modality: str) -> list[Any]:
+    """Places side by side for the words that two runs read; None where the words stand alone."""
+    if len(readers) < 2 or any(s.case.kind(modality) is not Kind.TEXT for s, _ in readers):
+        return [None] * len(readers)
+    places = []
+    for column, (item, target) in zip(st.columns(len(readers)), readers, strict=True):
+        place = column.container(key=f"told-{item.case.run.config.name}-{modality}")
+        place.markdown(f"**{markdown(item.title)}**: shares in the {markdown(target.title)}")
+        places.append(place)
+    return places
+
+
+def _one(
+    desk: PatientDesk,
+    item: Shown,
+    target: Target,
+    modality: str,
+    contexts: str,
+    told: Any = None,
+) -> None:
+    """The shares of one run. told: where told words are drawn, else in their turn."""
     run = item.case.run.config.name
     more = f"more {run} {modality} {item.case.subject_id} {contexts} {target.parameters}"
     budget = st.session_state.get(more)
@@ -97,7 +120,8 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
             index_title=item.case.cohort.spec.index_event or "index time",
         )
     if found.kind == Kind.TEXT:
-        patient_text.show(found, output)
+        with told or nullcontext():
+            patient_text.show(found, output)
         found = by_column(found)
     left, right = st.columns([1, 1])
     with left:

@@ -26,10 +26,10 @@ from analysis.trust.report import report_part
 from app import report, theme
 from app.figures import outlook as outlooks
 from app.figures.ct_slices import slices_png
-from app.panels import patient_ledger
+from app.panels import patient_ledger, patient_tasks
 from app.panels.ct_viewer import CTPA
 from app.panels.patient_ct import map_title
-from app.panels.patient_header import Shown, curve
+from app.panels.patient_header import Shown, asked, by_task, curve
 from app.panels.patient_parts import attribution, waterfall
 from app.patients import PatientDesk
 from app.workspace import Task
@@ -81,14 +81,15 @@ def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]
 
 def report_of(
     desk: PatientDesk,
-    task: Task,
     shown: Sequence[Shown],
     targets: Sequence[Target],
     found: Collected,
     index_event: str,
-    happened: Observed | None,
 ) -> report.PatientReport:
-    """The content of the HTML report. happened: only when the reader asked for it."""
+    """The content of the HTML report; what happened under a task only if the reader asked."""
+    tasks = by_task(shown)
+    told = {task: _told(desk, items[0]) for task, items in tasks.items()}
+    task, several = shown[0].task, len(tasks) > 1
     case = shown[0].case
     row = case.cohort.subjects.loc[case.subject_id]
     facts = {"Split": theme.split_title(str(row["split"])), "Site": str(row["site"] or "")}
@@ -104,12 +105,21 @@ def report_of(
         patient=str(case.subject_id),
         cohort=case.cohort.spec.title,
         cohort_hash=case.cohort.fingerprint,
-        task=task.title,
+        task="; ".join(t.title for t in tasks),
         event_title=task.event_title,
         facts={name: value for name, value in facts.items() if value and value != "nan"},
-        predictions=[report.Prediction.of(s.outlook, s.title) for s in shown],
-        outcome=None if happened is None else outcome_words(happened, task),
-        outlook=_outlook(task, shown, index_event, happened),
+        predictions=[
+            report.Prediction.of(s.outlook, s.title, s.task.event_title if several else "")
+            for s in shown
+        ],
+        outcome=None if several else told[task][1],
+        outcomes={t.title: words for t, (_, words) in told.items()} if several else {},
+        compare=patient_tasks.compare_text(shown, targets),
+        outlook=[
+            chart
+            for t, items in tasks.items()
+            for chart in _outlook(items, index_event, told[t][0])
+        ],
         ledger=_ledger(desk, shown, targets),
         modalities=_parts(desk, shown, targets, found),
         methods=[
@@ -133,9 +143,21 @@ def outcome_words(happened: Observed, task: Task) -> str:
     return outlooks.Outcome(happened.time_days, bool(happened.event), event).words
 
 
+def _told(desk: PatientDesk, item: Shown) -> tuple[Observed | None, str | None]:
+    """What happened under a task, and in words; nothing of it unless the reader asked."""
+    if not asked(item.task):
+        return None, None
+    happened = desk.observed(item.case)
+    if happened is None:
+        return None, "the cohort holds none for this patient"
+    return happened, outcome_words(happened, item.task)
+
+
 def _outlook(
-    task: Task, shown: Sequence[Shown], index_event: str, happened: Observed | None
+    shown: Sequence[Shown], index_event: str, happened: Observed | None
 ) -> list[report.Chart]:
+    """The curves of one task's runs."""
+    task = shown[0].task
     curves = [s for s in shown if isinstance(s.outlook, SurvivalOutlook)]
     if not curves:
         return []
@@ -150,7 +172,8 @@ def _outlook(
         event_title=event,
         outcome=outcome,
     )
-    return [report.Chart(figure, "Predicted survival beside the training patients' predictions")]
+    alt = "Predicted survival beside the training patients' predictions"
+    return [report.Chart(figure, alt, task=task.title if shown[0].of_several else "")]
 
 
 def _ledger(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> report.Chart:
