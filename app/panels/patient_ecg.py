@@ -33,6 +33,7 @@ from app.patients import PatientDesk
 from models.contracts import Kind
 
 MEASURED = ("rate_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtc_ms", "axis_deg")
+BETWEEN = {"between": "between waves"}
 _drawn: WeakKeyDictionary[Case, dict[str, tuple[PaperSignal, Delineation]]] = WeakKeyDictionary()
 
 
@@ -90,6 +91,13 @@ def show(
             card(part),
             key=f"ecg {item.case.run.config.name}",
             subject=item.title if len(maps) > 1 else "",
+        )
+    if len(waves.segments):
+        by_wave = [(item, segment_shares(found, waves.segments)) for item, found in maps]
+        patient_tasks.looks(
+            "Wave",
+            [(item, shares.set_index("segment")["share"]) for item, shares in by_wave],
+            BETWEEN,
         )
     for name, (item, found) in zip(names, maps, strict=True):
         _shares(item, found, waves, name if len(maps) > 1 else "")
@@ -196,7 +204,7 @@ def wave_table(shares: pd.DataFrame, signed: bool) -> pd.DataFrame:
     """Shares by wave in words."""
     table = pd.DataFrame(
         {
-            "Wave": shares["segment"].replace({"between": "between waves"}),
+            "Wave": shares["segment"].replace(BETWEEN),
             "Share of the map": [f"{s:.0%}" for s in shares["share"]],
             "Share of time": [f"{t:.0%}" for t in shares["time"]],
             "Weight": ["–" if pd.isna(d) else number(float(d), 1) for d in shares["density"]],

@@ -70,7 +70,7 @@ def show(
     overlays = [cine_map(name, found, cines) for name, (_, found) in zip(names, maps, strict=True)]
     viewers = patient_tasks.viewers(maps, overlays)
     for place, (column, (heading, drawn)) in enumerate(
-        zip(st.columns(len(viewers)), viewers, strict=True)
+        zip(st.columns(len(viewers), vertical_alignment="bottom"), viewers, strict=True)
     ):
         with column:
             if heading:
@@ -95,6 +95,11 @@ def show(
             key=f"echo {item.case.run.config.name}",
             subject=item.title if len(maps) > 1 else "",
         )
+    patient_tasks.looks(
+        "View",
+        [(item, found.by_view().set_index("view")["share"]) for item, found in maps],
+        VIEW_TITLES,
+    )
     for name, (item, found) in zip(names, maps, strict=True):
         if len(maps) > 1:
             st.markdown(f"**{markdown(name)}**")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import pandas as pd
 import streamlit as st
 
+from analysis.attribution.result import Attribution
 from analysis.attribution.target import Target
+from analysis.ordering import Ordering, ordering
 from app import theme
-from app.figures.text import count, listed, markdown
+from app.figures.shares import Direction, part_title
+from app.figures.text import MISSING, count, listed, markdown, number
 from app.panels.patient_header import Shown, asked, by_task
 from app.patients import Membership, PatientDesk
+from models.contracts import Kind
 
+SETTLED = 0.9
 _Overlay = TypeVar("_Overlay")
 
 
@@ -108,6 +114,70 @@ def viewers(
     if len(tasks) < 2:
         return [("", list(overlays))]
     return [(item.title, [one]) for (item, _), one in zip(maps, overlays, strict=True)]
+
+
+def looks(
+    what: str, shares: Sequence[tuple[Shown, pd.Series]], titles: Mapping[str, str] | None = None
+) -> None:
+    """Where the maps of two tasks look, in one table: shares of each map, which have no unit.
+
+    what: of the places, 'Wave'. shares: of each run's map, by place. titles: of the places.
+    """
+    if len(by_task([item for item, _ in shares])) < 2:
+        return
+    st.markdown("**Where the maps look**")
+    table = pd.DataFrame({markdown(item.title): found for item, found in shares})
+    st.table(table.rename(index=titles or {}).map(_share).rename_axis(what))
+    st.caption("Each column is the whole of one map: where it lies, not how strong it is.")
+
+
+def _share(value: float) -> str:
+    return MISSING if pd.isna(value) else f"{value:.0%}"
+
+
+def order(found: Sequence[tuple[Shown, Attribution]]) -> None:
+    """Which parts come first under each task: their order, for their sizes cannot be compared."""
+    if len(by_task([item for item, _ in found])) < 2 or any(
+        a.kind == Kind.EVENTS for _, a in found
+    ):
+        return
+    names = [tuple(part_title(part) for _, part in a.parts.iterrows()) for _, a in found]
+    if len(set(names)) > 1:
+        st.caption("The runs read other parts of this modality, so there is no common order.")
+        return
+    made = ordering(names[0], {item.title: a.values[:, 0] for item, a in found})
+    directions = {item.title: Direction.of(a.target) for item, a in found}
+    st.markdown("**Which come first**")
+    st.table(order_table(made, directions).set_index("What"))
+    like = made.agreement
+    unsettled = [
+        f"{item.title} ({number(a.agreement, 2)})"
+        for item, a in found
+        if a.agreement is not None and a.agreement < SETTLED
+    ]
+    st.caption(
+        f"Place by size of share among {len(made.names)}. Rank correlation of the sizes "
+        f"{number(like.rank[0, 1], 2)}; {like.top[0, 1]:.0%} of the {like.k} first are the same "
+        f"(by chance {like.chance:.0%})."
+        + (
+            f" The order is not settled for {markdown(listed(unsettled))}: two halves of the "
+            f"estimate agree at less than {number(SETTLED, 1)}."
+            if unsettled
+            else ""
+        )
+    )
+
+
+def order_table(made: Ordering, directions: Mapping[str, Direction]) -> pd.DataFrame:
+    """'2: raises the risk' for every part among the first of either explanation."""
+    rows = made.first(made.agreement.k)
+    table: dict[str, list[str]] = {"What": [markdown(made.names[i]) for i in rows]}
+    for title, direction in directions.items():
+        table[markdown(title)] = [
+            f"{made.ranks[title][i]}: {markdown(direction.words(float(made.signs[title][i])))}"
+            for i in rows
+        ]
+    return pd.DataFrame(table)
 
 
 def not_read(shown: Sequence[Shown], modality: str) -> None:

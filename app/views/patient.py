@@ -130,12 +130,13 @@ def _targets(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:
         with place:
             if len(tasks) > 1:
                 st.markdown(f"**{markdown(task.title)}**")
-            found[task] = _targets_of(desk, items)
+            found[task] = _targets_of(desk, items, wide=len(tasks) == 1)
     ordered = {task: iter(targets) for task, targets in found.items()}
     return [next(ordered[item.task]) for item in shown]
 
 
-def _targets_of(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:
+def _targets_of(desk: PatientDesk, shown: Sequence[Shown], *, wide: bool) -> list[Target]:
+    """For the runs of one task. wide: there is room for a slider beside the choice."""
     first = shown[0].outlook
     task = shown[0].task.key
     if not isinstance(first, SurvivalOutlook):
@@ -148,7 +149,7 @@ def _targets_of(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:
             key=f"explained class {task}",
         )
         return [desk.target(s.case.run, name or names[-1]) for s in shown]
-    left, right = st.columns([2, 3])
+    left, right = st.columns([2, 3]) if wide else (st.container(), st.container())
     with left:
         name = st.segmented_control(
             "Explain",
