@@ -434,8 +434,8 @@ def _header(report: PatientReport, name: str) -> str:
     if report.created is not None:
         facts["Report made"] = f"{report.created:%Y-%m-%d %H:%M}"
     told = {f"Outcome: {task}": words for task, words in report.outcomes.items()}
-    for name, words in (told or {"Outcome": report.outcome}).items():
-        facts[name] = words if words is not None else "not included (blinded read)"
+    for what, words in (told or {"Outcome": report.outcome}).items():
+        facts[what] = words if words is not None else "not included (blinded read)"
     entries = "".join(f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in facts.items())
     return (
         f'<header><div class="brand">{_LOGO}<p class="notice">{_e(theme.NOTICE)}</p></div>'

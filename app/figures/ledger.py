@@ -37,6 +37,7 @@ _GAP = 0.03  # between two panels, share of the width
 # Heights in pixels.
 _ROW, _TALL_ROW, _TITLE, _BELOW, _LINE = 40, 44, 34, 52, 20
 _NUMBERS = {1: 0.14, 2: 0.27}  # share of a panel's width, right of the bars, for the numbers
+_LEGEND = 34  # letters of a legend that fit in a line above one panel of two
 _NOTE = {1: 110, 2: 62}  # letters of a note that fit under a panel
 
 
@@ -402,13 +403,13 @@ def _draw(
     row: int,
 ) -> go.Figure:
     """Horizontal waterfalls, a column each with a scale each."""
-    head_lines = max((head.count("<br>") + 1 for head in heads), default=0)
+    legends = [_legend(scale.direction, len(panels)) for scale in scales]
+    head_lines = max((text.count("<br>") + 1 for text in [*heads, *legends]), default=0)
     tasks = any(task for _, _, task in titles)
     raised = _LINE * max(head_lines, 1) + 4
     above = _TITLE + (_LINE * max(head_lines, 1) if titles else 0) + (_LINE if tasks else 0)
     note_lines = max(len(lines) for lines in notes)
     below = _BELOW + (note_lines * _LINE + 10 if note_lines else 0)
-    legends = [scale.direction.legend() for scale in scales]
     figure = go.Figure()
     for at, (steps, scale) in enumerate(zip(panels, scales, strict=True)):
         name = "" if at == 0 else str(at + 1)
@@ -436,6 +437,13 @@ def _draw(
         bargap=0.42,
     )
     return figure.update_layout(hovermode="closest")
+
+
+def _legend(direction: Direction, panels: int) -> str:
+    """In one line, or in two where it would run into the numbers of a narrow panel."""
+    parts = direction.legend().split("&nbsp;&nbsp;&nbsp;")
+    wide = panels == 1 or len(direction.raises + direction.lowers) <= _LEGEND
+    return "&nbsp;&nbsp;&nbsp;".join(parts) if wide else "<br>".join(parts)
 
 
 def _range(panels: Sequence[Sequence[_Step]], zero: float | None) -> list[float]:

@@ -13,6 +13,7 @@ import numpy as np
 from analysis.attribution.attention import LabelledAttention, attention_maps
 from analysis.attribution.case import AttributionError
 from analysis.attribution.export import provenance
+from analysis.attribution.grouping import by_column
 from analysis.attribution.regions import region_name
 from analysis.attribution.result import Attribution, VolumeMap
 from analysis.attribution.signal import SignalMap
@@ -192,7 +193,9 @@ def _parts(
             mine = item.case.run.hash
             maps = [m for m in found.maps if (m.modality, m.subject.run_hash) == (name, mine)]
             shares = [
-                a for a in found.attributions if (a.modality, a.subject.run_hash) == (name, mine)
+                by_column(a) if a.kind == Kind.TEXT else a
+                for a in found.attributions
+                if (a.modality, a.subject.run_hash) == (name, mine)
             ]
             looks = [a for a in found.attention if (a.query, a.subject.run_hash) == (name, mine)]
             cards = {m.method: card(report_part(trust, name, m.method, m.layer)) for m in maps} | {
