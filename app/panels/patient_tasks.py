@@ -76,8 +76,8 @@ def about(known: Membership, task: str, asked_: bool) -> str:
     if known.told:
         return who + "This patient is one of them."
     return who + (
-        "This patient is not: nothing can be held against the prediction, and if the task is not "
-        "about patients like this one, it does not hold."
+        "This patient is not one of them: there is nothing to compare the prediction with, and it "
+        "does not hold if the task is not about patients like this one."
     )
 
 
