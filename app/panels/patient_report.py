@@ -27,6 +27,7 @@ from analysis.trust.report import report_part
 from app import report, theme
 from app.figures import outlook as outlooks
 from app.figures.ct_slices import slices_png
+from app.figures.text import count
 from app.panels import patient_ledger, patient_tasks
 from app.panels.ct_viewer import CTPA
 from app.panels.patient_ct import map_title
@@ -102,6 +103,12 @@ def report_of(
         or case.subject_id in case.cohort.having_features(name)
     ]
     facts["Modalities on file"] = ", ".join(has)
+    for about, items in tasks.items():
+        known = desk.membership(items[0].case)
+        if several and known.home and not known.everybody:
+            facts[f"{about.title}: strategies made from"] = (
+                f"the {known.n_told:,} of {count(known.n, 'patient')} with an outcome"
+            )
     return report.PatientReport(
         patient=str(case.subject_id),
         cohort=case.cohort.spec.title,

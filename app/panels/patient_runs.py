@@ -113,8 +113,8 @@ def _strategy(task: Task, entries: Mapping[str, RunEntry]) -> str:
 def _second(task: Task, first: Beside, options: Mapping[str, Beside]) -> Beside | None:
     key = f"beside {task.key}"
     asked = st.query_params.get("compare")
-    if asked is not None:
-        st.query_params["compare"] = resolved(asked, first, options)
+    if asked is not None and asked != (meant := resolved(asked, first, options)):
+        st.query_params["compare"] = meant
     address.start("compare", key, [NOBODY, *options], NOBODY, "strategy")
     second = st.selectbox(
         "Side by side with",

@@ -272,6 +272,8 @@ def test_a_report_of_two_tasks_is_blinded_for_each(desk, tasks, severe_patient, 
     assert f"{death}{blind}" in text(STROKE)
     assert f"{stroke}the cohort holds none for this patient" in text(STROKE)
     whole = text()
+    known = desk.membership(shown[1].case)
+    assert f"the {known.n_told} of {known.n} patients with an outcome" in whole
     for item in shown:
         event = item.task.event_title
         assert f"Predicted risk of {event} by day {item.outlook.horizon_days:,.0f}" in whole
@@ -356,6 +358,23 @@ def test_what_happened_is_asked_for_task_by_task(opened, severe_patient):
     assert none in said(test)
     assert "This patient is not" in said(test)
     assert not any(t.value for t in test.toggle if COHORTS["pe"][2] in t.label)
+
+
+def test_a_training_patient_has_been_seen_by_the_runs_that_had_an_outcome(opened, desk):
+    cohort = desk.workspace.cohort("pe")
+    followed = cohort.subject_ids(task=STROKE)
+    lost = next(int(i) for i in cohort.subject_ids("train") if i not in followed)
+    test = opened(compare=STROKE, section="similar", patient=str(lost))
+    seen = f"the runs of '{COHORTS['pe'][2]}' have seen what happened"
+    perhaps = f"if the cohort holds their outcome, the runs of '{STROKE_TITLE}' have seen it"
+    (warning,) = [w.value.replace("\\", "") for w in test.warning if "split" in w.value]
+    assert "in the training split" in warning
+    assert seen in warning
+    assert perhaps in warning
+    (asked,) = [t for t in test.toggle if "what happened" in t.label and STROKE_TITLE in t.label]
+    asked.set_value(True).run()
+    assert f"the runs of '{STROKE_TITLE}' have not seen what happened" in said(test)
+    assert perhaps not in said(test)
 
 
 def test_a_modality_that_only_one_of_the_tasks_reads_is_said(opened, severe_patient):
