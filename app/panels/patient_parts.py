@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +84,7 @@ def show(
             st.subheader(markdown(item.title), anchor=False)
             st.caption(f"Shares in the {markdown(target.title)}.")
         try:
-            found.append((item, _one(desk, item, target, modality, contexts or usual, told)))
+            found.append((item, *_one(desk, item, target, modality, contexts or usual, told)))
         except AttributionError as error:
             st.warning(markdown(str(error)))
     with order:
@@ -112,8 +111,11 @@ def _one(
     modality: str,
     contexts: str,
     told: Any = None,
-) -> Attribution:
-    """The shares of one run. told: where words and what is said of them stand, else in turn."""
+) -> tuple[Attribution, int]:
+    """The shares of one run; returns them, and which of the explained numbers is shown.
+
+    told: where words and what is said of them stand, else in turn.
+    """
     run = item.case.run.config.name
     more = f"more {run} {modality} {item.case.subject_id} {contexts} {target.parameters}"
     budget = st.session_state.get(more)
@@ -160,7 +162,7 @@ def _one(
             patient_agreement.show_events(desk, item, target, modality)
     if found.kind == Kind.BAG:
         _pooling(item, found, output)
-    return replace(found, values=found.values[:, [output]])
+    return found, output
 
 
 def _unsettled(found: Attribution, more: str) -> None:

@@ -135,24 +135,27 @@ def _share(value: float) -> str:
     return MISSING if pd.isna(value) else f"{value:.0%}"
 
 
-def order(found: Sequence[tuple[Shown, Attribution]]) -> None:
-    """Which parts come first under each task: their order, for their sizes cannot be compared."""
-    if len(by_task([item for item, _ in found])) < 2 or any(
-        a.kind == Kind.EVENTS for _, a in found
+def order(found: Sequence[tuple[Shown, Attribution, int]]) -> None:
+    """Which parts come first under each task: their order, for their sizes cannot be compared.
+
+    found: each run's shares, and which of the explained numbers is shown.
+    """
+    if len(by_task([item for item, _, _ in found])) < 2 or any(
+        a.kind == Kind.EVENTS for _, a, _ in found
     ):
         return
-    names = [tuple(part_title(part) for _, part in a.parts.iterrows()) for _, a in found]
+    names = [tuple(part_title(part) for _, part in a.parts.iterrows()) for _, a, _ in found]
     if len(set(names)) > 1:
         st.caption("The runs read other parts of this modality, so there is no common order.")
         return
-    made = ordering(names[0], {item.title: a.values[:, 0] for item, a in found})
-    directions = {item.title: Direction.of(a.target) for item, a in found}
+    made = ordering(names[0], {item.title: a.values[:, at] for item, a, at in found})
+    directions = {item.title: Direction.of(a.target) for item, a, _ in found}
     st.markdown("**Which come first**")
     st.table(order_table(made, directions).set_index("What"))
     like = made.agreement
     unsettled = [
         f"{item.title} ({number(a.agreement, 2)})"
-        for item, a in found
+        for item, a, _ in found
         if a.agreement is not None and a.agreement < SETTLED
     ]
     st.caption(

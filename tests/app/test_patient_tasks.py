@@ -310,9 +310,11 @@ def opened(folder: Path, monkeypatch: pytest.MonkeyPatch):
     frame._open.clear()
     frame._desk.clear()
 
-    def run(**asked: str) -> AppTest:
+    def run(explained: str = "log_risk", **asked: str) -> AppTest:
         test = AppTest.from_file(str(MAIN), default_timeout=180).run()
         test.switch_page("views/patient.py")
+        for task in (DEATH, STROKE):
+            test.session_state[f"explained number pe/{task}"] = explained
         for name, value in {"task": f"pe/{DEATH}", "strategy": "late", **asked}.items():
             test.query_params[name] = value
         test.run()
@@ -345,6 +347,16 @@ def test_every_section_does_two_tasks(opened, desk, tasks, severe_patient, other
             assert f"{shown[1].outlook.at_horizon:.1%}" in values
     value = f"{RUNS[other][0]}/{other}"
     assert test.query_params["compare"] in (value, [value])
+
+
+@pytest.mark.parametrize("section", ["imaging", "ehr", "labs", "export"])
+def test_survival_at_two_horizons_and_a_logit_go_together(opened, severe_patient, section):
+    for other in ("severe-late", "stroke-late"):
+        test = opened("survival", compare=other, section=section, patient=str(severe_patient))
+        words = said(test)
+        assert "explains the survival at 1000 days" in words
+        assert ("logit of severe", "survival at 900 days")[other == "stroke-late"] in words
+        assert ("Which come first" in words) == (section in ("imaging", "labs"))
 
 
 def test_what_happened_is_asked_for_task_by_task(opened, severe_patient):
