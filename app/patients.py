@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,7 @@ from analysis.attribution.video import VideoMap
 from analysis.baseline_file import read_baseline
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import Split
+from analysis.evaluation import LEARNING_SPLITS
 from analysis.explain import find_trust
 from analysis.outlook import Observed, Outlook, class_names, observed, outlook
 from analysis.predict import Predictions, predict_stored, read_stored
@@ -46,6 +48,29 @@ from models.contracts import Kind
 KEPT_CASES = 48
 # Test patients first: those are the ones a reader may believe a prediction of.
 SPLIT_ORDER = (Split.INTERNAL, Split.EXTERNAL, Split.TUNING, Split.TRAIN)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Whether a run's own task knows the patient.
+
+    n: patients of the cohort, n_told: those with an outcome of the task. told: whether this one
+    has an outcome. Where not everybody has one, `told` may itself give away an outcome of another
+    task (nobody who has a disease can be followed until they get it): show it only to a reader
+    who asked what happened. home: the run was made from this cohort. learnt_from: and from the
+    split that the patient is in; with `told`, the run has seen what happened.
+    """
+
+    n: int
+    n_told: int
+    told: bool
+    home: bool
+    learnt_from: bool
+
+    @property
+    def everybody(self) -> bool:
+        """Whether the cohort has an outcome of the task for all its patients."""
+        return self.n_told == self.n
 
 
 class PatientDesk:
@@ -166,6 +191,11 @@ class PatientDesk:
             self._training[key] = _first(predict_stored(run, cohort, "train", self.store))
         return self._training[key]
 
+    def has_training_risks(self, run: Run) -> bool:
+        """Whether `training_risks` would answer at once."""
+        cohort = self.workspace.training_cohort(run.config)
+        return cohort is None or _key(run.hash, cohort) in self._training
+
     def outlook(self, case: Case, horizon_days: float | None = None) -> Outlook:
         """What the run predicts, beside its training patients."""
         if case.run.config.task.kind != "survival":
@@ -176,6 +206,21 @@ class PatientDesk:
     def observed(self, case: Case) -> Observed | None:
         """What happened; asked for apart from the prediction."""
         return observed(case.cohort, case.run.config.task.name, case.subject_id)
+
+    def membership(self, case: Case) -> Membership:
+        """Whether the patient is one of those whom the run's task is about."""
+        cohort = case.cohort
+        told = cohort.subject_ids(task=case.run.config.task.name)
+        trained = self.workspace.training_cohort(case.run.config)
+        home = trained is not None and trained.fingerprint == cohort.fingerprint
+        split = str(cohort.subjects.loc[case.subject_id, "split"])
+        return Membership(
+            n=len(cohort.subjects),
+            n_told=len(told),
+            told=case.subject_id in told,
+            home=home,
+            learnt_from=home and split in LEARNING_SPLITS,
+        )
 
     def target(self, run: Run, name: str, days: Sequence[float] = ()) -> Target:
         """'log_risk', 'survival' at `days`, or the name of a class."""

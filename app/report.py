@@ -53,12 +53,15 @@ _LEVELS = {
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A Plotly figure. alt: what it shows, for those who cannot see it."""
+    """A Plotly figure. alt: what it shows, for those who cannot see it. task: whose outcome it may
+    tell, where a report has several tasks.
+    """
 
     figure: go.Figure
     alt: str
     title: str = ""
     caption: str = ""
+    task: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +117,13 @@ class Card(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What one run says. survival: S(horizon_days), in [0, 1]. percentile: in [0, 100]."""
+    """What one run says. survival: S(horizon_days), in [0, 1]. percentile: in [0, 100].
+
+    event_title: what is predicted, where that is not the report's own.
+    """
 
     title: str
+    event_title: str = ""
     run: str = ""
     run_hash: str = ""
     log_risk: float | None = None
@@ -129,10 +136,13 @@ class Prediction:
     probabilities: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: SurvivalOutlook | ClassOutlook, title: str) -> Prediction:
+    def of(
+        cls, found: SurvivalOutlook | ClassOutlook, title: str, event_title: str = ""
+    ) -> Prediction:
         """From the analysis' outlook; title is the run's."""
         whose: dict[str, Any] = {
             "title": title,
+            "event_title": event_title,
             "run": found.subject.run,
             "run_hash": found.subject.run_hash,
         }
@@ -177,9 +187,10 @@ class PatientReport:
 
     patient: the number or name that the cohort uses. facts: {what: value} of the patient (split,
     site, modalities). event_title: what is predicted, 'death from any cause'. outcome: in words,
-    only when the reader asked for it. methods: `provenance` of every result that is shown.
-    versions: {what: version}. Raises ValueError when a figure tells an outcome that is
-    not given, and for a card of an unknown level.
+    only when the reader asked for it; outcomes: {task: outcome or None} instead, where a report
+    has several tasks. compare: a sentence on what may be compared between its runs. methods:
+    `provenance` of every result that is shown. versions: {what: version}. Raises ValueError when a
+    figure tells an outcome that is not given, and for a card of an unknown level.
     """
 
     patient: str = ""
@@ -190,6 +201,8 @@ class PatientReport:
     facts: Mapping[str, str] = field(default_factory=dict)
     predictions: Sequence[Prediction] = ()
     outcome: str | None = None
+    outcomes: Mapping[str, str | None] = field(default_factory=dict)
+    compare: str = ""
     outlook: Sequence[Chart] = ()
     ledger: Chart | None = None
     ledger_table: Table | None = None
@@ -208,7 +221,8 @@ class PatientReport:
                 raise ValueError(
                     f"card '{title}' is '{card.level}'; a card is {', '.join(_LEVELS)}."
                 )
-        if self.outcome is None and any(_tells_outcome(chart.figure) for chart in self.charts):
+        blinded = [c for c in self.charts if self.outcomes.get(c.task, self.outcome) is None]
+        if any(_tells_outcome(chart.figure) for chart in blinded):
             raise ValueError(
                 "a figure shows the outcome and the report is to be blinded; give the outcome too, "
                 "or draw the figure without it."
@@ -419,14 +433,15 @@ def _header(report: PatientReport, name: str) -> str:
         facts["Cohort fingerprint"] = report.cohort_hash
     if report.created is not None:
         facts["Report made"] = f"{report.created:%Y-%m-%d %H:%M}"
-    facts["Outcome"] = (
-        report.outcome if report.outcome is not None else "not included (blinded read)"
-    )
+    told = {f"Outcome: {task}": words for task, words in report.outcomes.items()}
+    for what, words in (told or {"Outcome": report.outcome}).items():
+        facts[what] = words if words is not None else "not included (blinded read)"
     entries = "".join(f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in facts.items())
     return (
         f'<header><div class="brand">{_LOGO}<p class="notice">{_e(theme.NOTICE)}</p></div>'
         f"<h1>{_e(name)}</h1>"
         + (f'<p class="lead">{lead}</p>' if lead else "")
+        + (f'<p class="compare">{_e(report.compare)}</p>' if report.compare else "")
         + f'<dl class="facts">{entries}</dl></header>'
     )
 
@@ -436,14 +451,22 @@ def _predictions(report: PatientReport) -> str:
     if not runs:
         return ""
     lines: dict[str, list[str]] = {}
-    horizons = sorted({run.horizon_days for run in runs if run.horizon_days is not None})
-    event = report.event_title or "the event"
-    for day in horizons:
-        at = [run.survival if run.horizon_days == day else None for run in runs]
+    events = [run.event_title or report.event_title or "the event" for run in runs]
+    horizons = {
+        (run.horizon_days, event)
+        for run, event in zip(runs, events, strict=True)
+        if run.horizon_days is not None
+    }
+    for day, event in sorted(horizons):
+        at = [
+            run.survival if (run.horizon_days, about) == (day, event) else None
+            for run, about in zip(runs, events, strict=True)
+        ]
         lines[f"Predicted risk of {event} by day {day:,.0f}"] = [
             _percent(None if s is None else 1 - s) for s in at
         ]
-        lines[f"Predicted chance to be without it, S({day:g})"] = [_percent(s) for s in at]
+        without = "it" if len(set(events)) == 1 else event
+        lines[f"Predicted chance to be without {without}, S({day:g})"] = [_percent(s) for s in at]
     lines["Percentile of the risk among training patients"] = [
         MISSING
         if run.percentile is None

@@ -298,6 +298,10 @@ class Workspace:
             if wanted & {(c, name) for c in (entry.name, *_names(entry.cohort.spec))}
         ]
 
+    def other_tasks(self, task: Task) -> list[Task]:
+        """The other tasks of the task's cohort that have runs, in the cohort's order."""
+        return [t for t in self.tasks() if t.cohort == task.cohort and t.name != task.name]
+
     def splits(self, task: Task) -> list[str]:
         """The evaluated splits that have patients for the task."""
         cohort = self.cohort(task.cohort)

@@ -165,7 +165,7 @@ def two_figures(workspace: Path, task: str, run: str, subject: int) -> str:
     desk = PatientDesk(opened)
     found = next(t for t in opened.tasks() if t.key == task)
     case = desk.case(found, opened.run(run), subject)
-    shown = [Shown(case, desk.outlook(case))]
+    shown = [Shown(case, desk.outlook(case), found)]
     curve = figures.survival_outlook(
         [patient_header.curve(shown[0])],
         shown[0].outlook.horizon_days,  # type: ignore[union-attr]

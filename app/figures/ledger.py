@@ -37,6 +37,7 @@ _GAP = 0.03  # between two panels, share of the width
 # Heights in pixels.
 _ROW, _TALL_ROW, _TITLE, _BELOW, _LINE = 40, 44, 34, 52, 20
 _NUMBERS = {1: 0.14, 2: 0.27}  # share of a panel's width, right of the bars, for the numbers
+_LEGEND = 34  # letters of a legend that fit in a line above one panel of two
 _NOTE = {1: 110, 2: 62}  # letters of a note that fit under a panel
 
 
@@ -52,7 +53,8 @@ class Ledger:
     interactions: {(title, title): how much more the two do together than apart}. also: the same
     ledger on a second scale, S(horizon), whose numbers stand beside. zero: what the axis calls 0;
     a Cox model's log-risk has no zero of its own, so runs share an axis only from, say, the mean
-    of their training patients.
+    of their training patients. zero_title: 0 in words, '' where the number has a zero. task: in
+    words, where ledgers of several tasks stand side by side.
     """
 
     title: str
@@ -64,6 +66,8 @@ class Ledger:
     interactions: Mapping[tuple[str, str], float] = field(default_factory=dict)
     also: Ledger | None = None
     zero: float = 0.0
+    zero_title: str = ""
+    task: str = ""
 
     def __post_init__(self) -> None:
         total = self.base + sum(share or 0.0 for share in self.shares.values())
@@ -82,6 +86,8 @@ class Ledger:
         *,
         also: ModalityLedger | None = None,
         zero: float = 0.0,
+        zero_title: str = "",
+        task: str = "",
         output: int = 0,
     ) -> Ledger:
         """From the analysis' own ledger; `also` is the one of S(horizon) for the same case."""
@@ -103,6 +109,8 @@ class Ledger:
             },
             also=cls.of(also, title, colour, output=output) if also is not None else None,
             zero=zero,
+            zero_title=zero_title,
+            task=task,
         )
 
 
@@ -124,42 +132,50 @@ def waterfall(
     *,
     base_title: str = "Knowing nothing",
     base_note: str = "every modality absent",
-    zero_title: str = "",
 ) -> go.Figure:
-    """One run's ledger, or two side by side on one scale; rows are the modalities of both.
+    """One run's ledger, or two side by side; rows are the modalities of both.
 
-    A modality that the patient lacks has no bar: its row says 'not there', and 'not read' where
-    the run does not know it. zero_title: what the
-    axis calls 0. Raises ValueError without a ledger, or when two explain different numbers.
+    Runs of one task share a scale. Runs of different tasks have each their own, with its title,
+    its colours' meaning and its task: their numbers are about different things. A modality that
+    the patient lacks has no bar: its row says 'not there', and 'not read' where the run does not
+    know it. Raises ValueError without a ledger, or when two of one task explain different numbers.
     """
     if not ledgers:
         raise ValueError("a waterfall needs at least one ledger")
-    if len({(led.target.get("title"), led.target.get("unit")) for led in ledgers}) > 1:
-        raise ValueError("ledgers side by side must explain the same number")
-    direction = Direction.of(ledgers[0].target)
+    together = len({led.task for led in ledgers}) == 1
+    if together and len({(led.target.get("title"), led.target.get("unit")) for led in ledgers}) > 1:
+        raise ValueError("ledgers of one task side by side must explain the same number")
     names = list(dict.fromkeys(name for ledger in ledgers for name in ledger.shares))
     rows = [base_title, *names, "Prediction"]
-    panels = [_modality_steps(ledger, names, base_title, direction) for ledger in ledgers]
-    notes = [_notes(ledger, _NOTE[min(len(ledgers), 2)]) for ledger in ledgers]
+    panels = [_modality_steps(ledger, names, base_title) for ledger in ledgers]
     labels = [_label(base_title, base_note), *(f"<b>{plain(name)}</b>" for name in names)]
+    zeros = [ledger.zero if ledger.zero_title else None for ledger in ledgers]
+    across = [_range(panels, zeros[0])] * len(panels)
+    if not together:
+        across = [_range([steps], zero) for steps, zero in zip(panels, zeros, strict=True)]
     return _draw(
         [*labels, "<b>Prediction</b>"],
         rows,
         panels,
-        direction,
-        axis=_axis_title(ledgers[0].target, zero_title),
-        titles=[(ledger.title, ledger.colour) for ledger in ledgers],
+        [
+            _Scale(
+                Direction.of(ledger.target),
+                _axis_title(ledger.target, ledger.zero_title),
+                ends,
+                zero is not None,
+            )
+            for ledger, ends, zero in zip(ledgers, across, zeros, strict=True)
+        ],
+        titles=[(ledger.title, ledger.colour, ledger.task) for ledger in ledgers],
         levels=[ledger.colour for ledger in ledgers],
         heads=[_heads(ledger) for ledger in ledgers],
-        notes=notes,
+        notes=[_notes(ledger, _NOTE[min(len(ledgers), 2)]) for ledger in ledgers],
         row=_ROW if all(ledger.also is None for ledger in ledgers) else _TALL_ROW,
-        zero=ledgers[0].zero if zero_title else None,
     )
 
 
-def _modality_steps(
-    ledger: Ledger, names: Sequence[str], base_title: str, direction: Direction
-) -> list[_Step]:
+def _modality_steps(ledger: Ledger, names: Sequence[str], base_title: str) -> list[_Step]:
+    direction = Direction.of(ledger.target)
     at = ledger.base - ledger.zero
     also = ledger.also
     steps = [
@@ -340,14 +356,16 @@ def event_waterfall(
         labels,
         [step.label for step in steps],
         [steps],
-        direction,
-        axis=_axis_title(attribution.target, zero_title),
+        [
+            _Scale(
+                direction, _axis_title(attribution.target, zero_title), _range([steps], None), False
+            )
+        ],
         titles=[],
         levels=[colour],
         heads=[],
         notes=[[]],
         row=_TALL_ROW - 4,
-        zero=None,
     )
 
 
@@ -362,45 +380,56 @@ def _bar(key: str, at: float, share: float, title: str, direction: Direction) ->
 # ---------------------------------------------------------------- drawing
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """What a panel's axis means. across: its low and its high end. zero: whether 0 is marked."""
+
+    direction: Direction
+    title: str
+    across: list[float]
+    zero: bool
+
+
 def _draw(
     labels: Sequence[str],
     rows: Sequence[str],
     panels: Sequence[Sequence[_Step]],
-    direction: Direction,
+    scales: Sequence[_Scale],
     *,
-    axis: str,
-    titles: Sequence[tuple[str, str]],
+    titles: Sequence[tuple[str, str, str]],
     levels: Sequence[str],
     heads: Sequence[str],
     notes: Sequence[Sequence[str]],
     row: int,
-    zero: float | None,
 ) -> go.Figure:
-    """Horizontal waterfalls on one scale, a column each."""
-    head_lines = max((head.count("<br>") + 1 for head in heads), default=0)
-    above = _TITLE + (_LINE * max(head_lines, 1) if titles else 0)
+    """Horizontal waterfalls, a column each with a scale each."""
+    legends = [_legend(scale.direction, len(panels)) for scale in scales]
+    head_lines = max((text.count("<br>") + 1 for text in [*heads, *legends]), default=0)
+    tasks = any(task for _, _, task in titles)
+    raised = _LINE * max(head_lines, 1) + 4
+    above = _TITLE + (_LINE * max(head_lines, 1) if titles else 0) + (_LINE if tasks else 0)
     note_lines = max(len(lines) for lines in notes)
     below = _BELOW + (note_lines * _LINE + 10 if note_lines else 0)
-    across = _range(panels, zero)
     figure = go.Figure()
-    for at, steps in enumerate(panels):
+    for at, (steps, scale) in enumerate(zip(panels, scales, strict=True)):
         name = "" if at == 0 else str(at + 1)
         left = at / len(panels) + (_GAP / 2 if at else 0)
         right = (at + 1) / len(panels) - (_GAP / 2 if at < len(panels) - 1 else 0)
         cut = right - _NUMBERS[min(len(panels), 2)] * (right - left)
         shown = labels if at == 0 else [""] * len(rows)
-        figure.update_layout(_axes(name, [left, cut], across, axis, shown, direction, zero))
+        figure.update_layout(_axes(name, [left, cut], scale, shown))
         _panel(figure, steps, name, rows, levels[at])
         _numbers(figure, steps, name, cut)
         if titles:
-            _title(figure, *titles[at], left, len(panels), _LINE * max(head_lines, 1) + 4)
+            _title(figure, *titles[at], left, len(panels), raised)
         if heads:
             text = f'<span style="color:{theme.MUTED};font-size:12px">{heads[at]}</span>'
             _write(figure, text, cut, 1, yanchor="bottom", xshift=8, yshift=2)
         for line, words in enumerate(notes[at]):
             _write(figure, plain(words), left, 0, yanchor="top", yshift=-_BELOW - line * _LINE)
-    legend = f'<span style="font-size:12px">{direction.legend()}</span>'
-    _write(figure, legend, 0, 1, yanchor="bottom", yshift=6)
+        if at == 0 or legends[at] != legends[0]:
+            legend = f'<span style="font-size:12px">{legends[at]}</span>'
+            _write(figure, legend, left, 1, yanchor="bottom", yshift=6)
     figure = theme.finish(
         figure,
         height=above + row * len(rows) + below,
@@ -408,6 +437,13 @@ def _draw(
         bargap=0.42,
     )
     return figure.update_layout(hovermode="closest")
+
+
+def _legend(direction: Direction, panels: int) -> str:
+    """In one line, or in two where it would run into the numbers of a narrow panel."""
+    parts = direction.legend().split("&nbsp;&nbsp;&nbsp;")
+    wide = panels == 1 or len(direction.raises + direction.lowers) <= _LEGEND
+    return "&nbsp;&nbsp;&nbsp;".join(parts) if wide else "<br>".join(parts)
 
 
 def _range(panels: Sequence[Sequence[_Step]], zero: float | None) -> list[float]:
@@ -419,27 +455,19 @@ def _range(panels: Sequence[Sequence[_Step]], zero: float | None) -> list[float]
     return [min(ends) - air, max(ends) + air]
 
 
-def _axes(
-    name: str,
-    domain: list[float],
-    across: list[float],
-    title: str,
-    labels: Sequence[str],
-    direction: Direction,
-    zero: float | None,
-) -> dict[str, Any]:
+def _axes(name: str, domain: list[float], scale: _Scale, labels: Sequence[str]) -> dict[str, Any]:
     return {
         f"xaxis{name}": {
             "domain": domain,
             "anchor": f"y{name}",
-            "range": across,
+            "range": scale.across,
             "gridcolor": theme.GRID,
-            "zeroline": zero is not None,
+            "zeroline": scale.zero,
             "zerolinecolor": theme.FAINT,
-            "tickformat": ".0%" if direction.percent else "",
+            "tickformat": ".0%" if scale.direction.percent else "",
             "tickfont": {"size": 12},
             "nticks": 6,
-            "title": {"text": plain(title), "standoff": 6, "font": {"size": 12}},
+            "title": {"text": plain(scale.title), "standoff": 6, "font": {"size": 12}},
         },
         f"yaxis{name}": {
             "anchor": f"x{name}",
@@ -457,10 +485,13 @@ def _axes(
 
 
 def _title(
-    figure: go.Figure, title: str, colour: str, left: float, panels: int, yshift: int
+    figure: go.Figure, title: str, colour: str, task: str, left: float, panels: int, yshift: int
 ) -> None:
     short = textwrap.shorten(title, 56 if panels > 1 else 110, placeholder=" …")
     text = f'<span style="color:{colour}">●</span> <b>{plain(short)}</b>'
+    if task:
+        short = textwrap.shorten(task, 72 if panels > 1 else 110, placeholder=" …")
+        text += f'<br><span style="color:{theme.MUTED};font-size:12px">{plain(short)}</span>'
     _write(figure, text, left, 1, yanchor="bottom", yshift=yshift)
 
 

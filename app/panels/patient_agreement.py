@@ -12,7 +12,7 @@ from analysis.attribution.case import AttributionError
 from analysis.attribution.target import Target
 from analysis.attribution.volume import layers_of
 from analysis.trust.agreement import Agreement, agreement, attention_shares, map_agreement
-from app.figures.text import number
+from app.figures.text import markdown, number
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 
@@ -25,8 +25,13 @@ MAPS = {
 }
 
 
-def show_maps(desk: PatientDesk, item: Shown, target: Target, modality: str) -> None:
-    """Agreement of the volume methods, on demand: two of them take seconds."""
+def show_maps(
+    desk: PatientDesk, item: Shown, target: Target, modality: str, subject: str = ""
+) -> None:
+    """Agreement of the volume methods, on demand: two of them take seconds.
+
+    subject: the run, when the place does not say.
+    """
 
     def compute() -> Agreement:
         layers = layers_of(item.case, modality)
@@ -36,7 +41,7 @@ def show_maps(desk: PatientDesk, item: Shown, target: Target, modality: str) -> 
             {n: desk.volume_map(item.case, modality, target, *c) for n, c in wanted.items()},
         )
 
-    _expander(f"{item.case.run.config.name} {modality}", compute)
+    _expander(f"{item.case.run.config.name} {modality}", compute, subject)
 
 
 def show_events(desk: PatientDesk, item: Shown, target: Target, modality: str) -> None:
@@ -62,8 +67,9 @@ def show_events(desk: PatientDesk, item: Shown, target: Target, modality: str) -
     _expander(f"{item.case.run.config.name} {modality}", compute)
 
 
-def _expander(key: str, compute: Callable[[], Agreement]) -> None:
-    with st.expander("Do different methods give one reason for this patient?"):
+def _expander(key: str, compute: Callable[[], Agreement], subject: str = "") -> None:
+    whose = f"{markdown(subject)}: do" if subject else "Do"
+    with st.expander(f"{whose} different methods give one reason for this patient?"):
         if not st.toggle("Compare methods (takes some seconds)", key=f"agreement {key}"):
             st.caption(
                 "Rank correlation of the sizes of their shares. Agreement proves nothing by "

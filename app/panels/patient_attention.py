@@ -108,9 +108,10 @@ def _features(desk: PatientDesk, item: Shown, own: FeatureAttention) -> None:
     st.caption(
         "Rows look at columns; a patient's row adds up to 1. One feature a modality is specific to "
         "it, one a combination is shared by its members; a feature of a modality that the patient "
-        f"lacks is not there. Averages are over the {theme.split_title(split).lower()} patients, "
-        "each cell over those who have both features, so that their rows need not add up to 1. "
-        "Attention says where the strategy looks, not what the prediction owes to it."
+        f"lacks is not there. Averages are over the {theme.split_title(split).lower()} patients "
+        "with a known outcome, each cell over those who have both features, so that their rows "
+        "need not add up to 1. Attention says where the strategy looks, not what the prediction "
+        "owes to it."
     )
 
 

@@ -18,7 +18,7 @@ from analysis.explain import Choice, default_contexts, recommended_map
 from analysis.trust.card import card
 from analysis.trust.report import recommended, report_part
 from app.figures.text import count, markdown, number, signed
-from app.panels import ct_viewer, figure, patient_agreement, trust_card
+from app.panels import ct_viewer, figure, map_choice, patient_agreement, trust_card
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 
@@ -50,8 +50,8 @@ def show(
         if modality in case.present:
             _regions(desk, readers, modality)
         return
-    choice = _choose(desk, case, modality)
-    maps = _maps(desk, readers, modality, choice)
+    choices = _choose(desk, [item.case for item, _ in readers], modality)
+    maps = _maps(desk, readers, modality, choices)
     names = distinct([(item.title, found.subject.run) for item, found in maps])
     overlays = [overlay(name, found) for name, (_, found) in zip(names, maps, strict=True)]
     peak = next((m.peak_mm for _, m in maps if m.peak_mm is not None), None)
@@ -73,30 +73,32 @@ def show(
             subject=item.title if len(maps) > 1 else "",
         )
     _regions(desk, readers, modality)
-    patient_agreement.show_maps(desk, *readers[0], modality)
+    for item, target in readers:
+        patient_agreement.show_maps(
+            desk, item, target, modality, subject=item.title if len(readers) > 1 else ""
+        )
 
 
-def _choose(desk: PatientDesk, case: Case, modality: str) -> Choice:
-    """The map to draw; the trust report's recommendation comes first."""
-    best = recommended_map(case, modality, desk.trust(case))
-    layers = layers_of(case, modality)
-    others = [
+def _choose(desk: PatientDesk, cases: Sequence[Case], modality: str) -> list[Choice]:
+    """The map of each run; the trust report's recommendation comes first."""
+    bests = [recommended_map(case, modality, desk.trust(case)) for case in cases]
+    layers = {n: words for case in cases for n, words in layers_of(case, modality).items()}
+    others: list[Choice] = [
         (name, layer)
         for name, spec in METHODS.items()
         for layer in (reversed(layers) if spec.needs_layer else (None,))
     ]
-    options: list[Choice] = list(dict.fromkeys([best, *others]))
-    measured = recommended(desk.trust(case), modality) is not None
+    measured = [recommended(desk.trust(case), modality) is not None for case in cases]
 
     def words(option: Choice) -> str:
         text = map_title(*option, layers)
-        if option == best:
-            return f"{text} ({'best in the trust checks' if measured else 'default, not measured'})"
-        return text
+        known = [m for best, m in zip(bests, measured, strict=True) if best == option]
+        if not known:
+            return text
+        return f"{text} ({'best in the trust checks' if any(known) else 'default, not measured'})"
 
-    return st.selectbox(
-        "Map", options, format_func=words, key=f"map {case.run.config.name} {modality}"
-    )
+    runs = " ".join(case.run.config.name for case in cases)
+    return map_choice.choose(bests, others, words, f"map {runs} {modality}")
 
 
 def map_title(method: str, layer: str | None, layers: Mapping[str, str]) -> str:
@@ -109,11 +111,11 @@ def _maps(
     desk: PatientDesk,
     readers: Sequence[tuple[Shown, Target]],
     modality: str,
-    choice: Choice,
+    choices: Sequence[Choice],
 ) -> list[tuple[Shown, VolumeMap]]:
     found = []
     with st.spinner("Computing the map: one pass through the CT network for each strategy"):
-        for item, target in readers:
+        for (item, target), choice in zip(readers, choices, strict=True):
             try:
                 found.append((item, desk.volume_map(item.case, modality, target, *choice)))
             except AttributionError as error:

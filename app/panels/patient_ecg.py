@@ -18,7 +18,14 @@ from analysis.explain import Choice, delineation, recommended_recording_map
 from analysis.trust.card import card
 from analysis.trust.report import report_part
 from app.figures.text import listed, markdown, number
-from app.panels import ecg_paper, figure, patient_parts, trust_card
+from app.panels import (
+    ecg_paper,
+    figure,
+    map_choice,
+    patient_parts,
+    patient_tasks,
+    trust_card,
+)
 from app.panels.ecg_paper import Interval, LeadMap, PaperSignal
 from app.panels.patient_ct import distinct
 from app.panels.patient_header import Shown
@@ -26,6 +33,7 @@ from app.patients import PatientDesk
 from models.contracts import Kind
 
 MEASURED = ("rate_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtc_ms", "axis_deg")
+BETWEEN = {"between": "between waves"}
 _drawn: WeakKeyDictionary[Case, dict[str, tuple[PaperSignal, Delineation]]] = WeakKeyDictionary()
 
 
@@ -49,29 +57,33 @@ def show(
     except AttributionError as error:
         st.info(markdown(str(error)))
         return
-    method, layer = _choose(desk, case, modality)
+    choices = _choose(desk, [item.case for item, _ in readers], modality)
     maps: list[tuple[Shown, SignalMap]] = []
     with st.spinner("Computing the map: one pass through the ECG network for each strategy"):
-        for item, target in readers:
+        for (item, target), choice in zip(readers, choices, strict=True):
             try:
-                found = desk.signal_map(item.case, modality, target, method, layer)
+                found = desk.signal_map(item.case, modality, target, *choice)
                 maps.append((item, found))
             except AttributionError as error:
                 st.warning(f"**{markdown(item.title)}** has no map. {markdown(str(error))}")
     names = distinct([(item.title, found.subject.run) for item, found in maps])
     measures = {n: v for n, v in asdict(waves.measures).items() if n in MEASURED}
-    ecg_paper.show(
-        paper,
-        key=f"ecg {modality}",
-        alt=f"ECG of patient {case.subject_id} with what the model's prediction rests on",
-        title=f"{case.cohort.spec.title}, patient {case.subject_id}",
-        overlays=[lead_map(name, found) for name, (_, found) in zip(names, maps, strict=True)],
-        beats=_beats(waves),
-        segments=_segments(waves),
-        measurements=measures,
-        qtc_formula="Bazett",
-        filter_text="unfiltered as recorded",
-    )
+    overlays = [lead_map(name, found) for name, (_, found) in zip(names, maps, strict=True)]
+    for place, (heading, drawn) in enumerate(patient_tasks.viewers(maps, overlays)):
+        if heading:
+            st.subheader(markdown(heading), anchor=False)
+        ecg_paper.show(
+            paper,
+            key=f"ecg {modality}" + (f" {place}" if place else ""),
+            alt=f"ECG of patient {case.subject_id} with what the model's prediction rests on",
+            title=f"{case.cohort.spec.title}, patient {case.subject_id}",
+            overlays=drawn,
+            beats=_beats(waves),
+            segments=_segments(waves),
+            measurements=measures,
+            qtc_formula="Bazett",
+            filter_text="unfiltered as recorded",
+        )
     _say(waves)
     for item, found in maps:
         part = report_part(desk.trust(item.case), modality, found.method, found.layer)
@@ -79,6 +91,13 @@ def show(
             card(part),
             key=f"ecg {item.case.run.config.name}",
             subject=item.title if len(maps) > 1 else "",
+        )
+    if len(waves.segments):
+        by_wave = [(item, segment_shares(found, waves.segments)) for item, found in maps]
+        patient_tasks.looks(
+            "Wave",
+            [(item, shares.set_index("segment")["share"]) for item, shares in by_wave],
+            BETWEEN,
         )
     for name, (item, found) in zip(names, maps, strict=True):
         _shares(item, found, waves, name if len(maps) > 1 else "")
@@ -113,11 +132,10 @@ def lead_map(name: str, found: SignalMap) -> LeadMap:
     )
 
 
-def _choose(desk: PatientDesk, case: Case, modality: str) -> Choice:
-    best = recommended_recording_map(case, modality, desk.trust(case))
-    layers = layers_of(case, modality, Kind.SIGNAL)
-    options: list[Choice] = [
-        best,
+def _choose(desk: PatientDesk, cases: Sequence[Case], modality: str) -> list[Choice]:
+    bests = [recommended_recording_map(case, modality, desk.trust(case)) for case in cases]
+    layers = {n: w for case in cases for n, w in layers_of(case, modality, Kind.SIGNAL).items()}
+    others: list[Choice] = [
         *((name, layer) for name in list(METHODS)[:-1] for layer in reversed(layers)),
         ("integrated_gradients", None),
     ]
@@ -126,12 +144,8 @@ def _choose(desk: PatientDesk, case: Case, modality: str) -> Choice:
         method, layer = option
         return METHODS[method] if layer is None else f"{METHODS[method]}, {layers[layer]}"
 
-    return st.selectbox(
-        "Map",
-        list(dict.fromkeys(options)),
-        format_func=words,
-        key=f"map {case.run.config.name} {modality}",
-    )
+    runs = " ".join(case.run.config.name for case in cases)
+    return map_choice.choose(bests, others, words, f"map {runs} {modality}")
 
 
 def _beats(waves: Delineation) -> list[Interval]:
@@ -190,7 +204,7 @@ def wave_table(shares: pd.DataFrame, signed: bool) -> pd.DataFrame:
     """Shares by wave in words."""
     table = pd.DataFrame(
         {
-            "Wave": shares["segment"].replace({"between": "between waves"}),
+            "Wave": shares["segment"].replace(BETWEEN),
             "Share of the map": [f"{s:.0%}" for s in shares["share"]],
             "Share of time": [f"{t:.0%}" for t in shares["time"]],
             "Weight": ["–" if pd.isna(d) else number(float(d), 1) for d in shares["density"]],

@@ -20,7 +20,14 @@ from analysis.explain import Choice, recommended_recording_map
 from analysis.trust.card import card
 from analysis.trust.report import report_part
 from app.figures.text import markdown
-from app.panels import echo_cine, figure, patient_parts, trust_card
+from app.panels import (
+    echo_cine,
+    figure,
+    map_choice,
+    patient_parts,
+    patient_tasks,
+    trust_card,
+)
 from app.panels.echo_cine import Cine, CineMap
 from app.panels.patient_ct import distinct
 from app.panels.patient_header import Shown
@@ -50,25 +57,31 @@ def show(
     except AttributionError as error:
         st.info(markdown(str(error)))
         return
-    method, layer = _choose(desk, case, modality)
+    choices = _choose(desk, [item.case for item, _ in readers], modality)
     maps: list[tuple[Shown, VideoMap]] = []
     with st.spinner("Computing the map: one pass through the echo network for each strategy"):
-        for item, target in readers:
+        for (item, target), choice in zip(readers, choices, strict=True):
             try:
-                found = desk.video_map(item.case, modality, target, method, layer)
+                found = desk.video_map(item.case, modality, target, *choice)
                 maps.append((item, found))
             except AttributionError as error:
                 st.warning(f"**{markdown(item.title)}** has no map. {markdown(str(error))}")
     names = distinct([(item.title, found.subject.run) for item, found in maps])
-    echo_cine.show(
-        cines,
-        key=f"echo {modality}",
-        alt=f"Echo of patient {case.subject_id} with what the model's prediction rests on",
-        title=f"{case.cohort.spec.title}, patient {case.subject_id}",
-        overlays=[
-            cine_map(name, found, cines) for name, (_, found) in zip(names, maps, strict=True)
-        ],
-    )
+    overlays = [cine_map(name, found, cines) for name, (_, found) in zip(names, maps, strict=True)]
+    viewers = patient_tasks.viewers(maps, overlays)
+    for place, (column, (heading, drawn)) in enumerate(
+        zip(st.columns(len(viewers), vertical_alignment="bottom"), viewers, strict=True)
+    ):
+        with column:
+            if heading:
+                st.subheader(markdown(heading), anchor=False)
+            echo_cine.show(
+                cines,
+                key=f"echo {modality}" + (f" {place}" if place else ""),
+                alt=f"Echo of patient {case.subject_id} with what the model's prediction rests on",
+                title=f"{case.cohort.spec.title}, patient {case.subject_id}",
+                overlays=drawn,
+            )
     st.caption(
         "Loops play at the speed at which they were recorded. The model reads "
         f"{_reading(case, modality).frames} frames from the first one on, one in "
@@ -82,6 +95,11 @@ def show(
             key=f"echo {item.case.run.config.name}",
             subject=item.title if len(maps) > 1 else "",
         )
+    patient_tasks.looks(
+        "View",
+        [(item, found.by_view().set_index("view")["share"]) for item, found in maps],
+        VIEW_TITLES,
+    )
     for name, (item, found) in zip(names, maps, strict=True):
         if len(maps) > 1:
             st.markdown(f"**{markdown(name)}**")
@@ -148,18 +166,14 @@ def _reading(case: Case, modality: str) -> VideoReading:
     return reading
 
 
-def _choose(desk: PatientDesk, case: Case, modality: str) -> Choice:
-    best = recommended_recording_map(case, modality, desk.trust(case))
-    layers = layers_of(case, modality, Kind.VIDEO)
-    options = [best, *((name, layer) for name in METHODS for layer in reversed(layers))]
+def _choose(desk: PatientDesk, cases: Sequence[Case], modality: str) -> list[Choice]:
+    bests = [recommended_recording_map(case, modality, desk.trust(case)) for case in cases]
+    layers = {n: w for case in cases for n, w in layers_of(case, modality, Kind.VIDEO).items()}
+    others: list[Choice] = [(name, layer) for name in METHODS for layer in reversed(layers)]
 
     def words(option: Choice) -> str:
         method, layer = option
         return f"{METHODS[method]}, {layers[str(layer)]}"
 
-    return st.selectbox(
-        "Map",
-        list(dict.fromkeys(options)),
-        format_func=words,
-        key=f"map {case.run.config.name} {modality}",
-    )
+    runs = " ".join(case.run.config.name for case in cases)
+    return map_choice.choose(bests, others, words, f"map {runs} {modality}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -17,12 +17,10 @@ from app.panels.patient_header import Shown
 from app.panels.patient_report import Collected, collect, report_of
 from app.patients import PatientDesk
 from app.report import render
-from app.workspace import Task
 
 
 def show(
     desk: PatientDesk,
-    task: Task,
     shown: Sequence[Shown],
     targets: Sequence[Target],
     index_event: str,
@@ -37,10 +35,9 @@ def show(
     key = "-".join(s.case.run.config.name for s in shown) + f"-{shown[0].case.subject_id}"
     if not st.button("Make report and files", key=f"make {key}", type="primary"):
         return
-    told = desk.observed(shown[0].case) if st.session_state.get("show outcome") else None
     with st.spinner("Collecting the explanations; those that are missing are computed"):
         found = collect(desk, shown, targets)
-        report = report_of(desk, task, shown, targets, found, index_event, told)
+        report = report_of(desk, shown, targets, found, index_event)
     left, right = st.columns(2)
     left.download_button(
         "Report (HTML)",
@@ -63,7 +60,8 @@ def show(
 def archive(shown: Sequence[Shown], found: Collected) -> bytes:
     """NIfTI maps, CSV shares and their provenance, in one ZIP file."""
     buffer = io.BytesIO()
-    about = []
+    about: list[dict[str, object]] = []
+    tasks = {s.case.run.hash: s.task.name for s in shown}
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as pack:
         for made in found.maps:
             item = next(s for s in shown if s.case.run.hash == made.subject.run_hash)
@@ -71,16 +69,16 @@ def archive(shown: Sequence[Shown], found: Collected) -> bytes:
             layer = f"-{made.layer}" if made.layer else ""
             name = f"{made.subject.run}-{made.modality}-{made.method}{layer}.nii"
             pack.writestr(name, map_nifti(made, scan))
-            about.append({"file": name, **provenance(made)})
+            _add(about, name, tasks, provenance(made))
         for recording in found.recordings:
             layer = f"-{recording.layer}" if recording.layer else ""
             name = f"{recording.subject.run}-{recording.modality}-map-{recording.method}{layer}.csv"
             pack.writestr(name, recording_csv(recording))
-            about.append({"file": name, **provenance(recording)})
+            _add(about, name, tasks, provenance(recording))
         for part in found.attributions:
             name = f"{part.subject.run}-{part.modality}-{part.method}.csv"
             pack.writestr(name, attribution_csv(part))
-            about.append({"file": name, **provenance(part)})
+            _add(about, name, tasks, provenance(part))
         stamp = {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "fusionlens": version("fusionlens"),
@@ -88,3 +86,10 @@ def archive(shown: Sequence[Shown], found: Collected) -> bytes:
         }
         pack.writestr("about.json", json.dumps(stamp, indent=2, default=str))
     return buffer.getvalue()
+
+
+def _add(
+    about: list[dict[str, object]], name: str, tasks: Mapping[str, str], made: Mapping[str, object]
+) -> None:
+    """A file's entry in about.json: what it is, of which task, and how it was made."""
+    about.append({"file": name, "task": tasks[str(made["run_hash"])], **made})

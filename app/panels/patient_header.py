@@ -20,14 +20,24 @@ from app.workspace import Task
 
 @dataclass(frozen=True)
 class Shown:
-    """A run on the page: the case and what it predicts."""
+    """A run on the page: the case and what it predicts.
+
+    of_several: runs of other tasks are on the page, too, so its title says which is its own.
+    """
 
     case: Case
     outlook: SurvivalOutlook | ClassOutlook
+    task: Task
+    of_several: bool = False
 
     @property
     def title(self) -> str:
-        """The run's title."""
+        """The run's title, with its task where the page has several."""
+        return title_of(self.strategy, self.task) if self.of_several else self.strategy
+
+    @property
+    def strategy(self) -> str:
+        """The run's title alone."""
         return self.case.run.config.title
 
     @property
@@ -36,26 +46,65 @@ class Shown:
         return theme.run_style(self.case.run.config).colour
 
 
-def show(
-    desk: PatientDesk, task: Task, shown: Sequence[Shown], index_event: str
-) -> Observed | None:
-    """Numbers and curves; returns what happened when the reader asked for it."""
-    asked = st.toggle(
-        "Show what happened",
-        key="show outcome",
-        help="Off: the prediction is read blinded.",
-    )
-    happened = desk.observed(shown[0].case) if asked else None
-    if asked and happened is None:
-        st.info("The cohort holds no outcome of this task for this patient.")
+def title_of(strategy: str, task: Task) -> str:
+    """'TGMM – New heart failure': a run's title under one task among several."""
+    return f"{strategy} – {task.title}"
+
+
+def by_task(shown: Sequence[Shown]) -> dict[Task, list[Shown]]:
+    """The runs on the page, task by task; only those of one task predict the same."""
+    found: dict[Task, list[Shown]] = {}
+    for item in shown:
+        found.setdefault(item.task, []).append(item)
+    return found
+
+
+def asked(task: Task) -> bool:
+    """Whether the reader asked what happened under this task."""
+    return bool(st.session_state.get(_outcome_key(task)))
+
+
+def _outcome_key(task: Task) -> str:
+    return f"show outcome {task.key}"
+
+
+def show(desk: PatientDesk, shown: Sequence[Shown], index_event: str) -> None:
+    """Numbers and curves, and what happened under each task where the reader asks for it."""
+    tasks = by_task(shown)
+    happened = {task: _happened(desk, items[0], len(tasks) > 1) for task, items in tasks.items()}
     for item in shown:
         _numbers(item)
-    survival = [s for s in shown if isinstance(s.outlook, SurvivalOutlook)]
-    if survival:
-        _curves(task, survival, happened, index_event)
-    if happened is not None and happened.label is not None:
-        st.markdown(f"What happened: **{markdown(happened.label)}**")
-    return happened
+    for task, items in tasks.items():
+        survival = [s for s in items if isinstance(s.outlook, SurvivalOutlook)]
+        if survival:
+            _curves(survival, happened[task], index_event)
+        told = happened[task]
+        if told is not None and told.label is not None:
+            where = f" ({markdown(task.title)})" if len(tasks) > 1 else ""
+            st.markdown(f"What happened{where}: **{markdown(told.label)}**")
+
+
+def _happened(desk: PatientDesk, item: Shown, several: bool) -> Observed | None:
+    """What happened under one task, for a reader who asks; each task is asked for apart."""
+    help_ = "Off: the prediction is read blinded."
+    if several:
+        help_ += " What happened under one task may give away the outcome of the other."
+    st.toggle(
+        f"Show what happened: {markdown(item.task.title)}" if several else "Show what happened",
+        key=_outcome_key(item.task),
+        help=help_,
+    )
+    if not asked(item.task):
+        return None
+    found = desk.observed(item.case)
+    if found is None:
+        st.info(
+            "The cohort holds no outcome of this task for this patient."
+            if not several
+            else f"{markdown(item.task.title)}: the cohort holds no outcome of this task for this "
+            "patient."
+        )
+    return found
 
 
 def _numbers(item: Shown) -> None:
@@ -100,9 +149,9 @@ def _percent(value: float) -> str:
     return "not known" if pd.isna(value) else f"{value:.1%}"
 
 
-def _curves(
-    task: Task, shown: Sequence[Shown], happened: Observed | None, index_event: str
-) -> None:
+def _curves(shown: Sequence[Shown], happened: Observed | None, index_event: str) -> None:
+    """The curves of one task's runs, which share their axes."""
+    task = shown[0].task
     outcome = None
     if happened is not None and happened.time_days is not None:
         outcome = figures.Outcome(

@@ -37,26 +37,32 @@ def show(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -
 
 
 def drawn(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> go.Figure:
-    """The waterfall of each run, on one scale."""
-    ledgers = [
-        figures.Ledger.of(
-            desk.ledger(item.case, target),
-            item.title,
-            item.colour,
-            also=_also(desk, item, target),
-            zero=_zero(item, target),
-        )
-        for item, target in zip(shown, targets, strict=True)
-    ]
-    log_risk = any(ledger.zero for ledger in ledgers)
-    return figures.waterfall(ledgers, zero_title="the mean training patient" if log_risk else "")
+    """The waterfall of each run; those of one task on one scale."""
+    return figures.waterfall(
+        [
+            figures.Ledger.of(
+                desk.ledger(item.case, target),
+                item.strategy,
+                item.colour,
+                also=_also(desk, item, target),
+                zero=_zero(item, target),
+                zero_title="the mean training patient" if _of_log_risk(item, target) else "",
+                task=item.task.title if item.of_several else "",
+            )
+            for item, target in zip(shown, targets, strict=True)
+        ]
+    )
 
 
 def _zero(item: Shown, target: Target) -> float:
     """Log-risks are shown from the mean training patient; probabilities have a zero."""
-    if isinstance(target, Survival) or not isinstance(item.outlook, SurvivalOutlook):
+    if not _of_log_risk(item, target) or not isinstance(item.outlook, SurvivalOutlook):
         return 0.0
     return item.outlook.log_risk - item.outlook.relative
+
+
+def _of_log_risk(item: Shown, target: Target) -> bool:
+    return isinstance(item.outlook, SurvivalOutlook) and not isinstance(target, Survival)
 
 
 def _also(desk: PatientDesk, item: Shown, target: Target) -> ModalityLedger | None:
@@ -76,7 +82,9 @@ def frame(found: Sequence[ModalityLedger], shown: Sequence[Shown]) -> pd.DataFra
     for one, item in zip(found, shown, strict=True):
         table = one.table()
         table.insert(0, "run", item.case.run.config.name)
+        table["task"] = item.task.title
         table["explained"] = str(one.target["title"])
+        table["unit"] = str(one.target["unit"])
         table["reference"] = float(one.base[0])
         table["prediction"] = float(one.whole[0])
         rows.append(table)

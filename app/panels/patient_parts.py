@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,20 @@ from app.figures import ledger as figures
 from app.figures import outlook
 from app.figures.shares import Direction, part_title, value_text
 from app.figures.text import markdown, number, signed
-from app.panels import event_timeline, figure, patient_agreement, patient_text, trust_card
+from app.panels import (
+    event_timeline,
+    figure,
+    patient_agreement,
+    patient_tasks,
+    patient_text,
+    trust_card,
+)
 from app.panels.patient_ct import sum_words
 from app.panels.patient_header import Shown
+from app.panels.patient_tasks import SETTLED
 from app.patients import PatientDesk
 from models.contracts import Kind
 
-SETTLED = 0.9
 GROUP_WORDS = {
     "code": "code",
     "visit": "visit",
@@ -68,16 +76,46 @@ def show(
         "to the others is the prediction minus the one without it. With more than three "
         "modalities the ledger's average takes long.",
     )
-    for item, target in readers:
+    places = _beside(readers, modality)
+    order = st.container()
+    found = []
+    for (item, target), told in zip(readers, places, strict=True):
         if len(readers) > 1:
             st.subheader(markdown(item.title), anchor=False)
+            st.caption(f"Shares in the {markdown(target.title)}.")
         try:
-            _one(desk, item, target, modality, contexts or usual)
+            found.append((item, *_one(desk, item, target, modality, contexts or usual, told)))
         except AttributionError as error:
             st.warning(markdown(str(error)))
+    with order:
+        patient_tasks.order(found)
 
 
-def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts: str) -> None:
+def _beside(readers: Sequence[tuple[Shown, Target]], modality: str) -> list[Any]:
+    """Places side by side for the words that two runs read; None where the words stand alone."""
+    if len(readers) < 2 or any(s.case.kind(modality) is not Kind.TEXT for s, _ in readers):
+        return [None] * len(readers)
+    places = []
+    columns = st.columns(len(readers), vertical_alignment="bottom")
+    for column, (item, target) in zip(columns, readers, strict=True):
+        place = column.container(key=f"told-{item.case.run.config.name}-{modality}")
+        place.markdown(f"**{markdown(item.title)}**: shares in the {markdown(target.title)}")
+        places.append(place)
+    return places
+
+
+def _one(
+    desk: PatientDesk,
+    item: Shown,
+    target: Target,
+    modality: str,
+    contexts: str,
+    told: Any = None,
+) -> tuple[Attribution, int]:
+    """The shares of one run; returns them, and which of the explained numbers is shown.
+
+    told: where words and what is said of them stand, else in turn.
+    """
     run = item.case.run.config.name
     more = f"more {run} {modality} {item.case.subject_id} {contexts} {target.parameters}"
     budget = st.session_state.get(more)
@@ -86,9 +124,12 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
     if isinstance(target, Survival) and found.values.shape[1] > 1:
         output = _day(found, target, f"day {run} {modality}")
     part = report_part(desk.trust(item.case), modality, found.method)
-    trust_card.show(card(part), key=f"parts {run} {modality}")
-    st.caption(sum_words(found))
-    _unsettled(found, more)
+    with told or nullcontext():
+        trust_card.show(card(part), key=f"parts {run} {modality}")
+        st.caption(sum_words(found))
+        _unsettled(found, more)
+        if found.kind == Kind.TEXT:
+            patient_text.show(found, output)
     if found.kind == Kind.EVENTS:
         event_timeline.show(
             found,
@@ -97,7 +138,6 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
             index_title=item.case.cohort.spec.index_event or "index time",
         )
     if found.kind == Kind.TEXT:
-        patient_text.show(found, output)
         found = by_column(found)
     left, right = st.columns([1, 1])
     with left:
@@ -122,6 +162,7 @@ def _one(desk: PatientDesk, item: Shown, target: Target, modality: str, contexts
             patient_agreement.show_events(desk, item, target, modality)
     if found.kind == Kind.BAG:
         _pooling(item, found, output)
+    return found, output
 
 
 def _unsettled(found: Attribution, more: str) -> None:

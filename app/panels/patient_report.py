@@ -13,6 +13,7 @@ import numpy as np
 from analysis.attribution.attention import LabelledAttention, attention_maps
 from analysis.attribution.case import AttributionError
 from analysis.attribution.export import provenance
+from analysis.attribution.grouping import by_column
 from analysis.attribution.regions import region_name
 from analysis.attribution.result import Attribution, VolumeMap
 from analysis.attribution.signal import SignalMap
@@ -26,10 +27,11 @@ from analysis.trust.report import report_part
 from app import report, theme
 from app.figures import outlook as outlooks
 from app.figures.ct_slices import slices_png
-from app.panels import patient_ledger
+from app.figures.text import count
+from app.panels import patient_ledger, patient_tasks
 from app.panels.ct_viewer import CTPA
 from app.panels.patient_ct import map_title
-from app.panels.patient_header import Shown, curve
+from app.panels.patient_header import Shown, asked, by_task, curve
 from app.panels.patient_parts import attribution, waterfall
 from app.patients import PatientDesk
 from app.workspace import Task
@@ -81,14 +83,15 @@ def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]
 
 def report_of(
     desk: PatientDesk,
-    task: Task,
     shown: Sequence[Shown],
     targets: Sequence[Target],
     found: Collected,
     index_event: str,
-    happened: Observed | None,
 ) -> report.PatientReport:
-    """The content of the HTML report. happened: only when the reader asked for it."""
+    """The content of the HTML report; what happened under a task only if the reader asked."""
+    tasks = by_task(shown)
+    told = {task: _told(desk, items[0]) for task, items in tasks.items()}
+    task, several = shown[0].task, len(tasks) > 1
     case = shown[0].case
     row = case.cohort.subjects.loc[case.subject_id]
     facts = {"Split": theme.split_title(str(row["split"])), "Site": str(row["site"] or "")}
@@ -100,16 +103,31 @@ def report_of(
         or case.subject_id in case.cohort.having_features(name)
     ]
     facts["Modalities on file"] = ", ".join(has)
+    for about, items in tasks.items():
+        known = desk.membership(items[0].case)
+        if several and known.home and not known.everybody:
+            facts[f"{about.title}: strategies made from"] = (
+                f"the {known.n_told:,} of {count(known.n, 'patient')} with an outcome"
+            )
     return report.PatientReport(
         patient=str(case.subject_id),
         cohort=case.cohort.spec.title,
         cohort_hash=case.cohort.fingerprint,
-        task=task.title,
+        task="; ".join(t.title for t in tasks),
         event_title=task.event_title,
         facts={name: value for name, value in facts.items() if value and value != "nan"},
-        predictions=[report.Prediction.of(s.outlook, s.title) for s in shown],
-        outcome=None if happened is None else outcome_words(happened, task),
-        outlook=_outlook(task, shown, index_event, happened),
+        predictions=[
+            report.Prediction.of(s.outlook, s.title, s.task.event_title if several else "")
+            for s in shown
+        ],
+        outcome=None if several else told[task][1],
+        outcomes={t.title: words for t, (_, words) in told.items()} if several else {},
+        compare=patient_tasks.compare_text(shown, targets),
+        outlook=[
+            chart
+            for t, items in tasks.items()
+            for chart in _outlook(items, index_event, told[t][0])
+        ],
         ledger=_ledger(desk, shown, targets),
         modalities=_parts(desk, shown, targets, found),
         methods=[
@@ -133,9 +151,21 @@ def outcome_words(happened: Observed, task: Task) -> str:
     return outlooks.Outcome(happened.time_days, bool(happened.event), event).words
 
 
+def _told(desk: PatientDesk, item: Shown) -> tuple[Observed | None, str | None]:
+    """What happened under a task, and in words; nothing of it unless the reader asked."""
+    if not asked(item.task):
+        return None, None
+    happened = desk.observed(item.case)
+    if happened is None:
+        return None, "the cohort holds none for this patient"
+    return happened, outcome_words(happened, item.task)
+
+
 def _outlook(
-    task: Task, shown: Sequence[Shown], index_event: str, happened: Observed | None
+    shown: Sequence[Shown], index_event: str, happened: Observed | None
 ) -> list[report.Chart]:
+    """The curves of one task's runs."""
+    task = shown[0].task
     curves = [s for s in shown if isinstance(s.outlook, SurvivalOutlook)]
     if not curves:
         return []
@@ -150,7 +180,8 @@ def _outlook(
         event_title=event,
         outcome=outcome,
     )
-    return [report.Chart(figure, "Predicted survival beside the training patients' predictions")]
+    alt = "Predicted survival beside the training patients' predictions"
+    return [report.Chart(figure, alt, task=task.title if shown[0].of_several else "")]
 
 
 def _ledger(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> report.Chart:
@@ -169,7 +200,9 @@ def _parts(
             mine = item.case.run.hash
             maps = [m for m in found.maps if (m.modality, m.subject.run_hash) == (name, mine)]
             shares = [
-                a for a in found.attributions if (a.modality, a.subject.run_hash) == (name, mine)
+                by_column(a) if a.kind == Kind.TEXT else a
+                for a in found.attributions
+                if (a.modality, a.subject.run_hash) == (name, mine)
             ]
             looks = [a for a in found.attention if (a.query, a.subject.run_hash) == (name, mine)]
             cards = {m.method: card(report_part(trust, name, m.method, m.layer)) for m in maps} | {

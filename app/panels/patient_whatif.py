@@ -17,9 +17,8 @@ from app.figures import outlook as figures
 from app.figures.shares import part_title
 from app.figures.text import count, listed, markdown, signed
 from app.panels import figure
-from app.panels.patient_header import Shown, curve
+from app.panels.patient_header import Shown, by_task, curve
 from app.patients import PatientDesk, titles_of
-from app.workspace import Task
 from models.contracts import Kind
 
 EDITABLE = (Kind.EVENTS, Kind.TABLE, Kind.TEXT)
@@ -38,8 +37,8 @@ class Asked:
     listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def show(desk: PatientDesk, task: Task, shown: Sequence[Shown], index_event: str) -> None:
-    """Controls, and the prediction before and after."""
+def show(desk: PatientDesk, shown: Sequence[Shown], index_event: str) -> None:
+    """Controls, and the prediction before and after; task by task, each with its own numbers."""
     st.caption(
         "Change the record and see the model's answer move. This tells what the model does, not "
         "what a treatment would do to the patient; the changed record need not be possible."
@@ -48,6 +47,16 @@ def show(desk: PatientDesk, task: Task, shown: Sequence[Shown], index_event: str
     if not asked.words:
         st.info("Nothing is changed yet.")
         return
+    tasks = by_task(shown)
+    for task, items in tasks.items():
+        if len(tasks) > 1:
+            st.subheader(markdown(task.title), anchor=False)
+        _answers(desk, items, asked, index_event)
+
+
+def _answers(desk: PatientDesk, shown: Sequence[Shown], asked: Asked, index_event: str) -> None:
+    """What the runs of one task say of the changed record."""
+    task = shown[0].task
     rows, curves, horizon = [], [], None
     for item in shown:
         try:
@@ -85,7 +94,8 @@ def show(desk: PatientDesk, task: Task, shown: Sequence[Shown], index_event: str
         figure.show(
             drawn,
             frame,
-            f"what if {shown[0].case.subject_id}",
+            f"what if {shown[0].case.subject_id}"
+            + (f" {task.name}" if shown[0].of_several else ""),
             alt="Predicted survival of the record on file and of the changed record",
         )
 
@@ -95,12 +105,12 @@ def row(item: Shown, after: object) -> dict[str, str]:
     before = item.outlook
     if not isinstance(before, SurvivalOutlook) or not isinstance(after, SurvivalOutlook):
         first, second = getattr(before, "probabilities", {}), getattr(after, "probabilities", {})
-        return {"Strategy": item.title} | {
+        return {"Strategy": item.strategy} | {
             f"Probability of {name}": f"{first[name]:.1%} to {second[name]:.1%}" for name in first
         }
     horizon = f"{before.horizon_days:,.0f}"
     return {
-        "Strategy": item.title,
+        "Strategy": item.strategy,
         f"Event-free at {horizon} days, on file": f"{before.at_horizon:.1%}",
         "Changed": f"{after.at_horizon:.1%}",
         "Log-risk, on file": signed(before.relative, 3),

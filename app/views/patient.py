@@ -25,7 +25,9 @@ from app.panels import (
     patient_ledger,
     patient_parts,
     patient_picker,
+    patient_runs,
     patient_similar,
+    patient_tasks,
     patient_whatif,
     progress,
 )
@@ -35,7 +37,6 @@ from app.workspace import Task, Workspace
 from models.checkpoint import Run
 from models.contracts import Kind
 
-NOBODY = "(none)"
 DRAWN_BY = {
     Kind.VOLUME: patient_ct.show,
     Kind.SIGNAL: patient_ecg.show,
@@ -55,65 +56,27 @@ def main() -> None:
     address.workspace(workspace)
     desk = frame.desk()
     task = choose.task(workspace, "patient")
-    runs = _runs(workspace, task)
+    runs = patient_runs.choose(workspace, task)
     if not runs:
         return
     index_event = workspace.cohort(task.cohort).spec.index_event
-    listing = _listing(workspace, desk, task, runs)
-    titles = {n: t for run in runs for n, t in titles_of(run).items()}
+    task = runs[0][0]  # another one only where the first run could not be read
+    listing = _listing(workspace, desk, task, [run for whose, run in runs if whose == task])
+    _learnt(workspace, desk, [(whose, run) for whose, run in runs if whose != task])
+    titles = {n: t for _, run in runs for n, t in titles_of(run).items()}
     subject = patient_picker.pick(listing, titles, task.event_title, task.cohort)
     if subject is None:
         return
-    row = listing.loc[subject]
-    if row["split"] in ("train", "tuning"):
-        st.warning(
-            f"This patient is in the {row['split'].replace('train', 'training')} split: the runs "
-            "have seen what happened, so their predictions flatter them."
-        )
-    shown = _shown(desk, task, runs, subject)
+    shown = _shown(desk, runs, subject)
     if not shown:
         return
+    patient_tasks.standing(desk, shown)
     _from_elsewhere(shown)
-    patient_header.show(desk, task, shown, index_event)
+    patient_header.show(desk, shown, index_event)
     targets = _targets(desk, shown)
+    patient_tasks.say(shown, targets)
     patient_ledger.show(desk, shown, targets)
-    _section(desk, task, shown, targets, index_event)
-
-
-def _runs(workspace: Workspace, task: Task) -> list[Run]:
-    """One strategy, or two side by side; kept in the address."""
-    entries = {e.config.name: e for e in workspace.runs(task) if e.config is not None}
-    if not entries:
-        st.info("There is no run for this task.")
-        return []
-    titles = {name: entry.config.title for name, entry in entries.items() if entry.config}
-    fused = [name for name, entry in entries.items() if not entry.is_unimodal] or list(entries)
-    best = max(fused, key=lambda name: entries[name].config.training.tuning_score or 0.0)  # type: ignore[union-attr]
-    left, right = st.columns(2)
-    names = list(entries)
-    key = f"strategy {task.key}"
-    address.start("strategy", key, names, best, "strategy")
-    with left:
-        first = st.selectbox("Strategy", names, format_func=titles.__getitem__, key=key)
-    others = [NOBODY, *(name for name in names if name != first)]
-    key = f"beside {task.key}"
-    address.start("compare", key, others, NOBODY, "strategy")
-    with right:
-        second = st.selectbox(
-            "Side by side with",
-            others,
-            format_func=lambda name: "no other strategy" if name == NOBODY else titles[name],
-            key=key,
-        )
-    address.keep("strategy", first)
-    address.keep("compare", None if second == NOBODY else second)
-    chosen = []
-    for name in [first] if second == NOBODY else [first, second]:
-        try:
-            chosen.append(workspace.run(entries[name].folder.name))
-        except ValueError as error:  # WorkspaceError and RunError
-            st.warning(f"**{markdown(titles[name])}** is left out. {markdown(str(error))}")
-    return chosen
+    _section(desk, shown, targets, index_event)
 
 
 def _listing(
@@ -126,12 +89,21 @@ def _listing(
     return desk.listing(task, (there or list(runs))[0])
 
 
-def _shown(desk: PatientDesk, task: Task, runs: Sequence[Run], subject: int) -> list[Shown]:
+def _learnt(workspace: Workspace, desk: PatientDesk, others: Sequence[tuple[Task, Run]]) -> None:
+    """Predict other tasks' training patients, beside whom the patient stands, with a bar."""
+    for task, run in others:
+        if task.kind == "survival" and not desk.has_training_risks(run):
+            _, broken = progress.predictions(workspace, task, [run], [])
+            choose.broken(broken)
+
+
+def _shown(desk: PatientDesk, runs: Sequence[tuple[Task, Run]], subject: int) -> list[Shown]:
     shown = []
-    for run in runs:
+    several = len({task for task, _ in runs}) > 1
+    for task, run in runs:
         try:
             case = desk.case(task, run, subject)
-            shown.append(Shown(case, desk.outlook(case)))
+            shown.append(Shown(case, desk.outlook(case), task, several))
         except AttributionError as error:
             st.warning(f"**{markdown(run.config.title)}**: {markdown(str(error))}")
     return shown
@@ -150,15 +122,34 @@ def _from_elsewhere(shown: Sequence[Shown]) -> None:
 
 
 def _targets(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:
-    """The explained number, one of the same name for each run."""
+    """The explained number, one of the same name for each run of a task."""
+    tasks = patient_header.by_task(shown)
+    places = st.columns(len(tasks)) if len(tasks) > 1 else [st.container()]
+    found: dict[Task, list[Target]] = {}
+    for place, (task, items) in zip(places, tasks.items(), strict=True):
+        with place:
+            if len(tasks) > 1:
+                st.markdown(f"**{markdown(task.title)}**")
+            found[task] = _targets_of(desk, items, wide=len(tasks) == 1)
+    ordered = {task: iter(targets) for task, targets in found.items()}
+    return [next(ordered[item.task]) for item in shown]
+
+
+def _targets_of(desk: PatientDesk, shown: Sequence[Shown], *, wide: bool) -> list[Target]:
+    """For the runs of one task. wide: there is room for a slider beside the choice."""
     first = shown[0].outlook
+    task = shown[0].task.key
     if not isinstance(first, SurvivalOutlook):
         names = list(first.probabilities)
         name = st.segmented_control(
-            "Explain the logit of", names, default=names[-1], required=True, key="explained class"
+            "Explain the logit of",
+            names,
+            default=names[-1],
+            required=True,
+            key=f"explained class {task}",
         )
         return [desk.target(s.case.run, name or names[-1]) for s in shown]
-    left, right = st.columns([2, 3])
+    left, right = st.columns([2, 3]) if wide else (st.container(), st.container())
     with left:
         name = st.segmented_control(
             "Explain",
@@ -166,7 +157,7 @@ def _targets(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:
             format_func=TARGET_WORDS.__getitem__,
             default="log_risk",
             required=True,
-            key="explained number",
+            key=f"explained number {task}",
         )
     if name != "survival":
         return [desk.target(s.case.run, "log_risk") for s in shown]
@@ -179,20 +170,19 @@ def _targets(desk: PatientDesk, shown: Sequence[Shown]) -> list[Target]:
             1,
             last,
             int(min(first.horizon_days, last)),
-            key=f"explained horizon {shown[0].case.run.config.task.name}",
+            key=f"explained horizon {task}",
         )
     return [desk.target(s.case.run, "survival", [day]) for s in shown]
 
 
 def _section(
     desk: PatientDesk,
-    task: Task,
     shown: Sequence[Shown],
     targets: Sequence[Target],
     index_event: str,
 ) -> None:
     """What is looked at below the ledger; one at a time, so that a click computes one thing."""
-    sections = _sections(desk, task, shown, targets, index_event)
+    sections = _sections(desk, shown, targets, index_event)
     key = f"section {' '.join(sections)}"
     address.start("section", key, list(sections), next(iter(sections)), "section")
     st.header("What in each modality?", anchor=False)
@@ -216,7 +206,6 @@ def _chosen(sections: Mapping[str, tuple[str, Callable[[], None]]], key: str) ->
 
 def _sections(
     desk: PatientDesk,
-    task: Task,
     shown: Sequence[Shown],
     targets: Sequence[Target],
     index_event: str,
@@ -230,15 +219,23 @@ def _sections(
     }
     for name, (title, kind) in kinds.items():
         draw = DRAWN_BY.get(kind, patient_parts.show)
-        found[name] = (title, partial(draw, desk, shown, targets, name))
+        found[name] = (title, partial(_modality, draw, desk, shown, targets, name))
     found["attention"] = ("Attention", partial(patient_attention.show, desk, shown, targets))
-    found["what-if"] = ("What if", partial(patient_whatif.show, desk, task, shown, index_event))
+    found["what-if"] = ("What if", partial(patient_whatif.show, desk, shown, index_event))
     found["similar"] = ("Similar patients", partial(patient_similar.show, desk, shown))
-    found["export"] = (
-        "Export",
-        partial(patient_export.show, desk, task, shown, targets, index_event),
-    )
+    found["export"] = ("Export", partial(patient_export.show, desk, shown, targets, index_event))
     return found
+
+
+def _modality(
+    draw: Callable[[PatientDesk, Sequence[Shown], Sequence[Target], str], None],
+    desk: PatientDesk,
+    shown: Sequence[Shown],
+    targets: Sequence[Target],
+    name: str,
+) -> None:
+    patient_tasks.not_read(shown, name)
+    draw(desk, shown, targets, name)
 
 
 main()

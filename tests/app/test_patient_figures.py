@@ -124,7 +124,7 @@ def test_two_runs_share_one_scale() -> None:
 
 
 def test_a_zero_of_its_own_moves_levels_and_no_shares() -> None:
-    figure = ledger.waterfall([make_ledger(zero=-0.5)], zero_title="mean training patient")
+    figure = ledger.waterfall([make_ledger(zero=-0.5, zero_title="mean training patient")])
     (bars,), (levels,) = traces(figure, "shares"), traces(figure, "levels")
     assert list(bars.x) == [0.75, -0.25]
     assert list(levels.x) == [0.0, 0.5]

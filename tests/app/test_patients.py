@@ -388,7 +388,7 @@ def test_maps_of_runs_with_one_title_keep_apart():
 def test_edits_by_position_fit_no_other_list(desk, task):
     run = desk.workspace.run("pe-late")
     case = desk.case(task, run, 250)
-    item = Shown(case, desk.outlook(case))
+    item = Shown(case, desk.outlook(case), task)
     name = next(n for n in case.present if case.kind(n) is Kind.EVENTS)
     change = Change(name, remove=(0,))
     own = {name: part_names(item, name)}

@@ -33,6 +33,7 @@ from tests.browser import test_patient as patients
 
 pytestmark = pytest.mark.browser
 TASK, RUN = "hf/hf", "hf-tgmm"
+RISK = "hf-risk-tgmm"
 FAILING = "heart failure"
 
 
@@ -42,6 +43,12 @@ class Page(patients.Page):
     def heart(self, subject: int, section: str) -> Page:
         query = f"task={TASK}&patient={subject}&strategy={RUN}&section={section}"
         self.open("patient", query)
+        return self
+
+    def two(self, subject: int, section: str) -> Page:
+        """The same strategy beside itself under the cohort's other task."""
+        query = f"task={TASK}&patient={subject}&strategy={RUN}&compare=incident_hf"
+        self.open("patient", f"{query}&section={section}")
         return self
 
     def saved(self, key: str) -> pd.DataFrame:
@@ -96,6 +103,13 @@ def case(run: Run, cohort: Cohort, subject: int) -> Case:
 def told(workspace_folder: Path, subject: int) -> dict[str, Any]:
     """What `fusionlens explain --json` prints; it leaves its results to the app, as for a user."""
     return command(workspace_folder, "explain", [RUN], "--patient", str(subject))
+
+
+@pytest.fixture(scope="module")
+def both(workspace_folder: Path, told: dict[str, Any], subject: int) -> dict[str, Any]:
+    """{run: what the command prints} for the same strategy under both tasks."""
+    risk = command(workspace_folder, "explain", [RISK], "--patient", str(subject))
+    return {RUN: told, RISK: risk}
 
 
 def command(home: Path, name: str, runs: list[str], *more: str) -> dict[str, Any]:
@@ -264,6 +278,115 @@ def test_a_lab_column_that_is_taken_away_moves_the_probability(
     # The page shows a tenth of a percent; the model itself must have moved.
     assert abs(logit(changed[position]) - logit(case)) > 1e-4
     assert f"without {rows[position + 1][rows[0].index('What')]}" in page.text()
+
+
+# ---------------------------------------------------------------- two tasks
+
+
+def names_of(cohort: Cohort, both: dict[str, Any]) -> dict[str, str]:
+    """{run: its title and its task's}."""
+    return {
+        run: f"{answer['title']} – {cohort.spec.task(answer['task']).title}"
+        for run, answer in both.items()
+    }
+
+
+def test_one_patient_under_two_tasks_has_the_numbers_of_both_commands(
+    page: Page, both: dict[str, Any], cohort: Cohort, subject: int
+) -> None:
+    names = names_of(cohort, both)
+    page.heart(subject, "ecg")
+    page.choose("Side by side", names[RISK])
+    assert page.query["compare"] == f"incident_hf/{RISK}"
+    diagnosis, risk = page.metrics()
+    probabilities = both[RUN]["prediction"]["probabilities"]
+    assert diagnosis == {f"Probability of {name}": f"{p:.1%}" for name, p in probabilities.items()}
+    assert list(risk.values())[:3] == patients.shown_numbers(both[RISK])
+    text = page.text()
+    for run, answer in both.items():
+        assert names[run] in text
+        assert f"{names[run]} explains the {answer['explained']['title']}" in text
+    table = page.csv(f"ledger {RUN} {RISK}")
+    units = table.groupby("run")["unit"].unique().map(list).to_dict()
+    assert units == {run: [answer["explained"]["unit"]] for run, answer in both.items()}
+    for answer in both.values():
+        patients.expect_ledger(table, answer)
+
+    # A paper each, with the map of its own task and the shares of its own waves.
+    page.until(lambda: page.tab.locator(".ecg[data-ready=true]").count() == 2)
+    papers = page.tab.locator(".ecg[data-ready=true]")
+    shown = {row["Wave"]: row for row in page.table(names[RISK])}
+    for place, (run, answer) in enumerate(both.items()):
+        assert names[run] in papers.nth(place).get_attribute("data-overlay")
+        (signal,) = answer["signals"]
+        waves = page.saved(f"waves {run} {subject}")
+        assert waves["segment"].tolist() == [row["segment"] for row in signal["segments"]]
+        np.testing.assert_allclose(
+            waves["share"], [row["share"] for row in signal["segments"]], rtol=1e-6
+        )
+        for row in signal["segments"]:
+            wave = "between waves" if row["segment"] == "between" else row["segment"]
+            assert shown[wave][names[run]] == f"{row['share']:.0%}"
+
+
+def test_the_told_labs_of_two_tasks_stand_side_by_side_in_their_own_colours(
+    page: Page, both: dict[str, Any], cohort: Cohort, subject: int
+) -> None:
+    names = names_of(cohort, both)
+    page.two(subject, "labs")
+    assert page.query["compare"] == f"incident_hf/{RISK}"
+    ranks = {}
+    tops = page.tab.locator(".told").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().y)"
+    )
+    assert tops[0] == pytest.approx(tops[1], abs=2)  # line beside line
+    for run, answer in both.items():
+        (part,) = [p for p in answer["parts"] if p["modality"] == "labs"]
+        place = page.tab.locator(f".st-key-told-{run}-labs")
+        assert names[run] in place.inner_text()
+        direction = Direction.of(answer["explained"])
+        words = place.locator(".told .word").evaluate_all("all => all.map(e => e.title)")
+        assert words == [
+            f"{direction.words(row['share'])}: {direction.share(row['share'])}"
+            for row in sorted(part["parts"], key=lambda row: row["token"])
+        ]
+        sums = pd.DataFrame(part["parts"]).groupby("title")["share"].sum()
+        ranks[run] = sums.abs().rank(ascending=False, method="first").astype(int)
+        columns = page.csv(f"shares labs {run} {subject}")["share"]
+        assert columns.sum() == pytest.approx(answer["ledger"]["shares"]["labs"], abs=1e-5)
+    for row in page.table(names[RISK]):
+        for run in both:
+            assert row[names[run]].split(":")[0] == str(ranks[run][row["What"]])
+
+
+def test_the_echo_has_a_board_for_each_task_and_outcomes_are_asked_for_apart(
+    page: Page, both: dict[str, Any], cohort: Cohort, subject: int
+) -> None:
+    names = names_of(cohort, both)
+    page.two(subject, "echo")
+    page.until(lambda: page.tab.locator(".echo[data-ready=true]").count() == 2)
+    for place, (run, answer) in enumerate(both.items()):
+        board = page.tab.locator(".echo[data-ready=true]").nth(place)
+        assert names[run] in board.get_attribute("data-overlay")
+        views = page.saved(f"views {run} {subject}")
+        (video,) = answer["videos"]
+        assert views["view"].tolist() == [row["view"] for row in video["views"]]
+        np.testing.assert_allclose(views["share"], [r["share"] for r in video["views"]], rtol=1e-6)
+
+    followed = len(cohort.outcomes("incident_hf", [subject])) > 0
+    label = cohort.outcomes("hf", [subject]).label[0]
+    told = ("This patient is one of them", "This patient is not")[not followed]
+    happened = f"What happened ({cohort.spec.task('hf').title}): {('no ' * (not label))}{FAILING}"
+    assert told not in page.text()
+    assert happened not in page.text()
+    title = cohort.spec.task("incident_hf").title
+    page.tab.get_by_text(f"Show what happened: {title}", exact=True).click()
+    page.settle()
+    assert told in page.text()
+    assert happened not in page.text()
+    page.tab.get_by_text(f"Show what happened: {title}", exact=True).click()
+    page.settle()
+    assert told not in page.text()
 
 
 # ---------------------------------------------------------------- all patients
