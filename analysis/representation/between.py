@@ -50,7 +50,7 @@ class PairDistance(Metric):
     In [0, 4], lower is closer; 2 is a right angle. By chance: between different patients, exact.
     """
 
-    title = "Alignment"
+    title = "Distance within a patient (alignment)"
     better = "lower"
     low, high = 0.0, 4.0
     scope = "pair"

@@ -358,7 +358,7 @@ def _frame(figure: go.Figure, panel: int, stage: str, limit: float) -> None:
                 "domain": [start, start + _PANEL],
                 "anchor": f"y{tag}",
             },
-            f"yaxis{tag}": {**common, **linked_y, "anchor": f"x{tag}"},
+            f"yaxis{tag}": {**common, **linked_y, "anchor": f"x{tag}", "constraintoward": "top"},
         }
     )
     figure.add_annotation(

@@ -29,14 +29,14 @@ def show(
     *,
     alt: str,
     file: str | None = None,
-    on_point: Callable[[Mapping[str, Any]], None] | None = None,
+    on_point: Callable[[list[Any]], None] | None = None,
 ) -> None:
     """Draw a figure and offer it as PNG, SVG and its data as CSV.
 
     name: unique on the page; a figure of the same name is changed in its place, which takes the
     browser half as long as a new one. alt: what it shows, for those who cannot see it. file: name
-    of the files (default: name). on_point: gets the point that a reader clicked, before the page
-    is drawn again; such a figure can also be zoomed and moved.
+    of the files (default: name). on_point: gets the customdata of a point that a reader
+    clicked, before the page is drawn again; such a figure can also be zoomed and moved.
     """
     key = _plain(name)
     file = _plain(file or name)
@@ -76,10 +76,12 @@ def csv(
     )
 
 
-def _clicked(key: str, on_point: Callable[[Mapping[str, Any]], None]) -> None:
+def _clicked(key: str, on_point: Callable[[list[Any]], None]) -> None:
     points = st.session_state[key]["selection"]["points"]
-    if points:
-        on_point(points[0])
+    if points and points[0].get("customdata"):
+        data = points[0]["customdata"]
+        # A typed array comes back from the browser as {"0": ..., "1": ...}.
+        on_point(list(data.values()) if isinstance(data, Mapping) else list(data))
 
 
 def _plain(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from analysis.representation.patient import patient_rows
+from analysis.representation.patient import PatientRows, patient_rows
 from analysis.representation.population import Population, outcome_words
 from analysis.representation.projection import TITLES, Method, Projection, find_projection
 from analysis.representation.quality import PICTURE_METRICS
@@ -25,28 +25,29 @@ _PATIENT = "represent patient"
 _SCALES = {"as_given": "as given", "standardised": "standardised over patients"}
 
 
-def controls(people: Population) -> tuple[Method, str]:
-    """Which picture, and what it is coloured by; both are kept in the address."""
-    left, right = st.columns([1, 2])
+def choose_method() -> Method:
+    """Which picture; kept in the address."""
     names = [str(m) for m in Method]
     address.start("picture", "represent method", names, names[0], "picture")
-    with left:
-        method = st.segmented_control(
-            "Picture", names, format_func=lambda m: TITLES[Method(m)], required=True,
-            key="represent method",
-        )  # fmt: skip
+    method = st.segmented_control(
+        "Picture", names, format_func=lambda m: TITLES[Method(m)], required=True,
+        key="represent method",
+    )  # fmt: skip
+    address.keep("picture", method or names[0])
+    return Method(method or names[0])
+
+
+def _colour(people: Population) -> str:
+    """What the points are coloured by; kept in the address."""
     options = colourings(people)
     key = f"represent colour {' '.join(options)}"
     address.start("colour", key, options, options[0], "colour")
-    with right:
-        colour = st.segmented_control(
-            "Colour by", options, format_func=lambda c: _colouring(c, people), required=True,
-            key=key,
-        )  # fmt: skip
-    method, colour = method or names[0], colour or options[0]
-    address.keep("picture", method)
-    address.keep("colour", colour)
-    return Method(method), colour
+    colour = st.segmented_control(
+        "Colour by", options, format_func=lambda c: _colouring(c, people), required=True,
+        key=key,
+    )  # fmt: skip
+    address.keep("colour", colour or options[0])
+    return colour or options[0]
 
 
 def colourings(people: Population) -> list[str]:
@@ -76,17 +77,26 @@ def pending(workspace: Workspace, people: Population, method: Method) -> bool:
 
 
 def show(
-    workspace: Workspace, task: Task, people: Population, method: Method, colour: str, waiting: bool
+    workspace: Workspace, task: Task, people: Population, method: Method, waiting: bool
 ) -> None:
-    """The picture with its quality, or how far it is; then one patient's rows."""
+    """The picture with its quality, or how far it is; then one patient's rows.
+
+    waiting: whether the page was drawn while the picture was being made.
+    """
     parameters = projection_key(people, method, SEED)
     made = find_projection(workspace.store, parameters)
-    patient = _patient(people)
+    if made is not None and waiting:
+        # Finished since: the page once more as a whole, without asking again and again.
+        st.rerun()
+    left, right = st.columns(2)
+    with left:
+        colour = _colour(people)
+    with right:
+        patient = _patient(people)
+    if patient is not None:
+        _link(people, patient)
     if made is None:
         _wait(people, method, parameters)
-    elif waiting:
-        # Finished since the page was drawn: once more as a whole, without asking again.
-        st.rerun()
     else:
         _draw(task, people, made, method, colour, patient)
     if patient is not None:
@@ -171,39 +181,30 @@ def _caption(people: Population, made: Projection, method: Method) -> str:
 # ---------------------------------------------------------------- one patient
 
 
-def _choose(point: Mapping[str, Any]) -> None:
+def _choose(data: list[Any]) -> None:
     """A click on a point chooses its patient."""
-    data = point.get("customdata")
-    if data:
-        st.session_state[_PATIENT] = str(int(data[0]))
+    st.session_state[_PATIENT] = str(int(data[0]))
 
 
 def _patient(people: Population) -> int | None:
-    """The chosen patient, or None; with a way to the Patient page."""
+    """The chosen patient, or None."""
     ids = [NOBODY, *(str(i) for i in people.people["subject_id"])]
     address.start("patient", _PATIENT, ids, NOBODY, "patient")
-    left, right = st.columns([2, 3], vertical_alignment="bottom")
-    with left:
-        chosen = st.selectbox(
-            "Patient whose modalities are joined (or click a point)", ids, key=_PATIENT
-        )
-    if chosen == NOBODY:
-        address.keep("patient", None)
-        return None
-    address.keep("patient", chosen)
-    with right:
-        st.page_link(
-            "views/patient.py",
-            label=f"Open patient {chosen} on the Patient page",
-            icon=":material/arrow_forward:",
-            query_params=_query(people, chosen),
-        )
-    return int(chosen)
+    chosen = st.selectbox(
+        "Patient whose modalities are joined (or click a point)", ids, key=_PATIENT
+    )
+    address.keep("patient", None if chosen == NOBODY else chosen)
+    return None if chosen == NOBODY else int(chosen)
 
 
-def _query(people: Population, patient: str) -> dict[str, str]:
+def _link(people: Population, patient: int) -> None:
     kept = {k: st.query_params[k] for k in ("workspace", "task") if k in st.query_params}
-    return {**kept, "strategy": people.run.config.name, "patient": patient}
+    st.page_link(
+        "views/patient.py",
+        label=f"Open patient {patient} on the Patient page",
+        icon=":material/arrow_forward:",
+        query_params={**kept, "strategy": people.run.config.name, "patient": str(patient)},
+    )
 
 
 def _rows(people: Population, patient: int) -> None:
@@ -232,15 +233,18 @@ def _rows(people: Population, patient: int) -> None:
         )
         + " Rows of one colour pattern say the same. Correlations are Pearson's over the "
         "dimensions, mean over pairs of modalities; before alignment dimensions of different "
-        "modalities have nothing in common, so they start near 0." + _pairs(found)
+        "modalities have nothing in common, so they start near 0." + _pairs(found, people.titles)
     )
 
 
-def _pairs(found: Mapping[str, Any]) -> str:
+def _pairs(found: Mapping[str, PatientRows], titles: Mapping[str, str]) -> str:
     told = []
     for stage, one in found.items():
         if len(one.correlation) > 1:
-            pairs = (f"{a} and {b} {number(r, 2)}" for (a, b), r in one.correlation.items())
+            pairs = (
+                f"{titles[a]} and {titles[b]} {number(r, 2)}"
+                for (a, b), r in one.correlation.items()
+            )
             told.append(f" {stage.capitalize()}: {markdown(', '.join(pairs))}.")
     return "".join(told)
 

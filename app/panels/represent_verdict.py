@@ -55,7 +55,7 @@ def _matched(row: Told, stage: str) -> str:
         if low > 0
         else "no clear change from before alignment"
     )
-    return f"{head}; {moved} ({signed_interval(change, 3)})."
+    return f"{head}; {moved}, change {signed_interval(change, 3)}."
 
 
 def _mixed(row: Told, stage: str) -> str:

@@ -58,10 +58,10 @@ def main() -> None:
         st.markdown("  \n".join(markdown(sentence) for sentence in verdict(answer)))
         st.caption(_whom(people))
     st.header("Where every embedding lies", anchor=False)
-    method, colour = represent_picture.controls(people)
+    method = represent_picture.choose_method()
     waiting = represent_picture.pending(workspace, people, method)
     frame.fragment(
-        partial(represent_picture.show, workspace, task, people, method, colour, waiting),
+        partial(represent_picture.show, workspace, task, people, method, waiting),
         every=represent_picture.POLL_SECONDS if waiting else None,
     )
     _numbers(answer, run)
