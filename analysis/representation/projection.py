@@ -161,7 +161,8 @@ def starting_places(vectors: npt.ArrayLike) -> Floats:
     rows = np.asarray(vectors, np.float64)
     kept = min(2, *rows.shape)
     made = np.zeros((len(rows), 2))
-    made[:, :kept] = PCA(kept, svd_solver="full").fit_transform(rows)
+    if np.ptp(rows, axis=0).any():
+        made[:, :kept] = PCA(kept, svd_solver="full").fit_transform(rows)
     spread = made.std(axis=0)
     flat = spread <= 1e-9
     made[:, flat] = np.random.default_rng(0).normal(size=(len(rows), int(flat.sum())))
