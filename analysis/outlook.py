@@ -134,6 +134,14 @@ def percentile(risk: float, risks: Floats) -> float:
     return float(100 * (lower.sum() + 0.5 * tied.sum()) / len(risks))
 
 
+def percentiles(risks: npt.ArrayLike, among: npt.ArrayLike) -> Floats:
+    """(n,) `percentile` of many risks at once; nan where a risk is nan."""
+    asked, ordered = np.asarray(risks, np.float64), np.sort(np.asarray(among, np.float64))
+    low = np.searchsorted(ordered, asked - _TIE, side="left")
+    high = np.searchsorted(ordered, asked + _TIE, side="right")
+    return np.asarray(np.where(np.isfinite(asked), 50.0 * (low + high) / len(ordered), np.nan))
+
+
 def curve_quantile(
     baseline: BaselineHazard, risks: Floats, times_days: Floats, share: float
 ) -> Floats:

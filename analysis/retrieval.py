@@ -38,6 +38,7 @@ Floats = npt.NDArray[np.float64]
 Stage = Literal["before", "after"]
 RECALLS = (1, 2, 5)
 _ROWS = 1024
+_TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ def ranks(query: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDArray[np.int64]:
     query, target: (n, D), row i of the same patient. Candidates as similar as the right one
     stand before it. Raises ValueError for shapes that differ or missing values.
     """
+    nearer, tied = standing(query, target)
+    return nearer + tied
+
+
+def standing(
+    query: npt.ArrayLike, target: npt.ArrayLike
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(n,) candidates more similar to each patient's query than their own target, and (n,) as
+    similar, their own among them. Arguments and errors as of `ranks`.
+    """
     asks, answers = np.asarray(query, np.float64), np.asarray(target, np.float64)
     if asks.shape != answers.shape or asks.ndim != 2 or not asks.size:
         raise ValueError(
@@ -131,14 +142,15 @@ def ranks(query: npt.ArrayLike, target: npt.ArrayLike) -> npt.NDArray[np.int64]:
     if not (np.isfinite(asks).all() and np.isfinite(answers).all()):
         raise ValueError("An embedding is missing or infinite, so it has no similarity.")
     asks, answers = _unit(asks), _unit(answers)
-    found = np.empty(len(asks), np.int64)
+    nearer, tied = np.empty((2, len(asks)), np.int64)
     for first in range(0, len(asks), _ROWS):
         rows = np.arange(first, min(first + _ROWS, len(asks)))
         similarity = asks[rows] @ answers.T
-        own = similarity[np.arange(len(rows)), rows]
+        own = similarity[np.arange(len(rows)), rows][:, None]
         # A product of equal vectors may differ in the last bits from place to place.
-        found[rows] = (similarity >= own[:, None] - 1e-12).sum(axis=1)
-    return found
+        nearer[rows] = (similarity > own + _TIE).sum(axis=1)
+        tied[rows] = (similarity >= own - _TIE).sum(axis=1) - nearer[rows]
+    return nearer, tied
 
 
 def retrieve(

@@ -36,7 +36,7 @@ from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import Split
 from analysis.evaluation import LEARNING_SPLITS
 from analysis.explain import find_trust
-from analysis.outlook import Observed, Outlook, class_names, observed, outlook
+from analysis.outlook import Observed, Outlook, class_names, observed, outlook, percentiles
 from analysis.predict import Predictions, predict_stored, read_stored
 from analysis.similar import similar_patients
 from analysis.store import result_key
@@ -363,10 +363,7 @@ def _percentiles(risk: pd.Series, training: np.ndarray | None) -> pd.Series:
     """Percent of the training patients below each risk; ties count half."""
     if training is None:
         return pd.Series(np.nan, index=risk.index)
-    ordered = np.sort(training)
-    low = np.searchsorted(ordered, risk - 1e-6, side="left")
-    high = np.searchsorted(ordered, risk + 1e-6, side="right")
-    return pd.Series(50.0 * (low + high) / len(ordered), index=risk.index).where(risk.notna())
+    return pd.Series(percentiles(risk, training), index=risk.index)
 
 
 def _first(made: Predictions) -> np.ndarray:

@@ -72,6 +72,29 @@ DIVERGING = (
 )
 SEQUENTIAL = ((0.0, "#F7F9FB"), (0.5, "#A9C5DD"), (1.0, "#3E7CB1"))
 
+# Modalities of a run in its order (after Tol's muted scheme), with a mark each: where points of
+# several modalities lie in one picture, a strategy has no colour.
+MODALITY_COLOURS = (
+    "#332288",
+    "#CC6677",
+    "#117733",
+    "#C9A227",
+    "#44AA99",
+    "#882255",
+    "#5FA8D3",
+    "#999933",
+)
+MODALITY_SYMBOLS = (
+    "circle",
+    "diamond",
+    "square",
+    "triangle-up",
+    "cross",
+    "star",
+    "triangle-down",
+    "pentagon",
+)
+
 SPLIT_TITLES = {
     "train": "Training",
     "tuning": "Tuning",
@@ -130,6 +153,12 @@ def _colour(config: RunConfig) -> str:
 def strategy_colour(name: str) -> str:
     """The colour of a strategy's name."""
     return STRATEGY_COLOURS.get(name) or SPARE_COLOURS[zlib.crc32(name.encode()) % 5]
+
+
+def modality_mark(position: int) -> tuple[str, str]:
+    """Colour and symbol of a run's modality, by its place in the run."""
+    at = position % len(MODALITY_COLOURS)
+    return MODALITY_COLOURS[at], MODALITY_SYMBOLS[at]
 
 
 def mix(colour: str, other: str, share: float) -> str:

@@ -8,6 +8,7 @@ A cohort or run that cannot be read is listed with the reason; it never takes a 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,6 +33,8 @@ from analysis.evaluation import (
 )
 from analysis.features import Progress
 from analysis.predict import kind_on_file, predict_stored
+from analysis.representation.population import Population, population
+from analysis.representation.report import representation
 from analysis.retrieval import evaluate_retrieval
 from analysis.store import ResultStore
 from analysis.survival.comparison import compare
@@ -49,6 +52,7 @@ from models.checkpoint import (
     run_hash,
 )
 
+KEPT_POPULATIONS = 4
 EVALUATED_SPLITS = ("internal", "external")
 SIGNIFICANT = 0.05
 
@@ -165,6 +169,7 @@ class Workspace:
         self._runs: dict[tuple[str, float], Run] = {}
         self._hashes: dict[tuple[str, float], str] = {}
         self._summaries: dict[tuple[str, float], CohortSummary] = {}
+        self._populations: OrderedDict[tuple[str, str, str], Population] = OrderedDict()
         self._work = threading.Lock()
 
     @property
@@ -402,6 +407,29 @@ class Workspace:
             (run,) = self._named(task, [name])
             cohort = self.cohort(task.cohort)
             return evaluate_retrieval(run, cohort, split, self.store, pool_size)
+
+    def population(self, task: Task, name: str, split: str) -> Population:
+        """The patients of a split, or of 'all', as a run represents them; the last few are kept."""
+        with self._work:
+            (run,) = self._named(task, [name])
+            cohort = self.cohort(task.cohort)
+            key = (run.hash, cohort.fingerprint, split)
+            if key not in self._populations:
+                training = self.training_cohort(run.config)
+                self._populations[key] = population(
+                    run, cohort, split, self.store, training=training
+                )
+            self._populations.move_to_end(key)
+            while len(self._populations) > KEPT_POPULATIONS:
+                self._populations.popitem(last=False)
+            return self._populations[key]
+
+    def representation(
+        self, people: Population, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """The very measures of `fusionlens represent --json`; stored."""
+        with self._work:
+            return representation(people, self.store, progress=progress)
 
     def risk_groups(
         self,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -15,27 +19,40 @@ _CONFIG = {
     "modeBarButtons": [["toImage"]],
     "toImageButtonOptions": {"format": "png", "scale": 3},
 }
+_ZOOM = [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]]
 
 
 def show(
-    figure: go.Figure, data: pd.DataFrame, name: str, *, alt: str, file: str | None = None
+    figure: go.Figure,
+    data: pd.DataFrame,
+    name: str,
+    *,
+    alt: str,
+    file: str | None = None,
+    on_point: Callable[[list[Any]], None] | None = None,
 ) -> None:
     """Draw a figure and offer it as PNG, SVG and its data as CSV.
 
     name: unique on the page; a figure of the same name is changed in its place, which takes the
     browser half as long as a new one. alt: what it shows, for those who cannot see it. file: name
-    of the files (default: name).
+    of the files (default: name). on_point: gets the customdata of a point that a reader
+    clicked, before the page is drawn again; such a figure can also be zoomed and moved.
     """
     key = _plain(name)
     file = _plain(file or name)
     options = {**_CONFIG["toImageButtonOptions"], "filename": file}  # type: ignore[dict-item]
+    config = {**_CONFIG, "toImageButtonOptions": options}
+    if on_point is not None:
+        config["modeBarButtons"] = _ZOOM
     with st.container(key=f"figure-{key}", gap="xsmall"):
         st.plotly_chart(
             figure,
             theme=None,
             key=f"chart-{key}",
-            config={**_CONFIG, "toImageButtonOptions": options},
+            config=config,
             alt=alt,
+            on_select="ignore" if on_point is None else partial(_clicked, f"chart-{key}", on_point),
+            selection_mode="points",
         )
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             _buttons()(key=f"image-{key}", data={"chart": f"chart-{key}"}, width="content")
@@ -57,6 +74,14 @@ def csv(
         type="tertiary",
         icon=":material/download:",
     )
+
+
+def _clicked(key: str, on_point: Callable[[list[Any]], None]) -> None:
+    points = st.session_state[key]["selection"]["points"]
+    if points and points[0].get("customdata"):
+        data = points[0]["customdata"]
+        # A typed array comes back from the browser as {"0": ..., "1": ...}.
+        on_point(list(data.values()) if isinstance(data, Mapping) else list(data))
 
 
 def _plain(name: str) -> str:

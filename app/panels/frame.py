@@ -19,6 +19,7 @@ from app import theme
 from app.figures.text import markdown
 from app.panels import static
 from app.patients import PatientDesk
+from app.projecting import Projector
 from app.workspace import Workspace, WorkspaceError, warm_up
 from models.checkpoint import RunError
 
@@ -50,14 +51,17 @@ def around() -> Iterator[None]:
     _footer()
 
 
-def fragment(draw: Callable[[], None]) -> None:
-    """Draw a part of a page that reruns alone, and then without the page's frame around it."""
+def fragment(draw: Callable[[], None], every: float | None = None) -> None:
+    """Draw a part of a page that reruns alone, and then without the page's frame around it.
+
+    every: seconds after which it reruns by itself, again and again.
+    """
 
     def guarded() -> None:
         with told():
             draw()
 
-    st.fragment(guarded)()
+    st.fragment(guarded, run_every=every)()
 
 
 @contextmanager
@@ -96,6 +100,11 @@ def workspace() -> Workspace:
     return _open(folder)
 
 
+def projector() -> Projector:
+    """Pictures of this workspace's embeddings, made in a process of their own."""
+    return _projector(str(workspace().folder))
+
+
 def desk() -> PatientDesk:
     """Explanations of single patients of this workspace, shared by all sessions."""
     return _desk(str(workspace().folder))
@@ -104,6 +113,11 @@ def desk() -> PatientDesk:
 @st.cache_resource(show_spinner=False)
 def _desk(folder: str) -> PatientDesk:
     return PatientDesk(_open(folder))
+
+
+@st.cache_resource(show_spinner=False)
+def _projector(folder: str) -> Projector:
+    return Projector(_open(folder).store)
 
 
 @st.cache_resource(show_spinner=False)

@@ -76,6 +76,18 @@ class Combined:
     includes_linear: bool = False
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """What lies between `before` and `after` of a strategy, for people.
+
+    words: a sentence that says what `after` is, or why there is none. loss: what pulls the
+    modalities of one patient together in training; empty where nothing does.
+    """
+
+    words: str
+    loss: str = ""
+
+
 class Standardiser(nn.Module):
     """Fixed (x - mean) / sd per feature, taken once from the training patients."""
 
@@ -161,6 +173,10 @@ class FusionStrategy(nn.Module, ABC):
     @abstractmethod
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """How the modalities meet. linear: {modality: (B, K)} the linear path's terms."""
+
+    def alignment(self) -> Alignment:
+        """What this strategy's `after` is, and whether its training aligns modalities."""
+        return Alignment("each modality as this strategy hands it to its head.")
 
     def own_loss(
         self,

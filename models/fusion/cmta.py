@@ -14,6 +14,7 @@ from models.contracts import AttentionMap
 from models.fusion.attention import CrossAttention, FeedForward, without_maps
 from models.fusion.base import (
     STRATEGIES,
+    Alignment,
     Combined,
     FusionConfig,
     FusionStrategy,
@@ -89,6 +90,13 @@ class CMTA(FusionStrategy):
         self.null = nn.ParameterDict({n: nn.Parameter(torch.randn(width) * 0.1) for n in names})
         self.decoder = nn.ModuleDict({key: ClassTokenLayer(*parts) for key in keys})
         self.head = Head(len(names) * width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """Class tokens and their translations, which the L1 loss brings together."""
+        return Alignment(
+            "the mean of each modality's class token and its translations from the others.",
+            "L1 distance of every translation to the class token that it stands for",
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Class tokens and their translations, averaged; the alignment loss beside them."""

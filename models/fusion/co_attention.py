@@ -13,6 +13,7 @@ from models.contracts import AttentionMap
 from models.fusion.attention import FeedForward, attend, join_heads, maps_wanted, split_heads
 from models.fusion.base import (
     STRATEGIES,
+    Alignment,
     Combined,
     FusionConfig,
     FusionStrategy,
@@ -119,6 +120,13 @@ class CoAttentionFusion(FusionStrategy):
             keep_weights=maps_wanted(self),
         )
         return join_heads(mixed), weights
+
+    def alignment(self) -> Alignment:
+        """What was gathered by co-attention."""
+        return Alignment(
+            "the mean of a modality's summary and what the guiding modality gathered from it by "
+            "co-attention; no loss aligned them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Gathered streams beside the modalities' own summaries."""

@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 from models.losses import info_nce
 
@@ -52,6 +60,12 @@ class ContrastiveFusion(FusionStrategy):
         pairs = len(streams) * (len(streams) - 1) // 2
         self.scale = width**0.5
         self.head = Head((len(streams) + pairs) * width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """The shared sphere, and the loss that is taken on it."""
+        return Alignment(
+            "each modality projected onto one unit sphere, which the head reads.", "InfoNCE"
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Aligned embeddings, their products, one head; the alignment loss beside it."""

@@ -11,6 +11,7 @@ from models.contracts import AttentionMap
 from models.fusion.attention import CrossAttention, FeedForward
 from models.fusion.base import (
     STRATEGIES,
+    Alignment,
     Combined,
     FusionConfig,
     FusionStrategy,
@@ -66,6 +67,13 @@ class CrossAttentionFusion(FusionStrategy):
             {name: GatedAttentionPool(width, width // 2) for name in self.others}
         )
         self.head = Head((2 + len(self.others)) * width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """What was read by cross-attention."""
+        return Alignment(
+            "the query modality's tokens after attention, and what it read from each of the "
+            "others; no loss aligned them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Query tokens enriched by every other modality."""

@@ -10,7 +10,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.attention import CrossAttention, FeedForward, without_maps
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 from models.fusion.guidance import SlotPool
 from models.fusion.mean_concat import mean_of
@@ -104,6 +112,13 @@ class DeepAVFusion(FusionStrategy):
         )
         self.norm = nn.LayerNorm(width)
         self.head = Head((1 + len(streams)) * width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """Tokens after the fusion layers."""
+        return Alignment(
+            "the mean of each modality's tokens after the dense fusion layers; no loss aligned "
+            "them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Dense layers, then the mean of the fusion tokens and of each modality's tokens."""

@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 
 
@@ -30,6 +38,13 @@ class LateFusion(FusionStrategy):
         )
         start = torch.log(torch.expm1(torch.tensor(1.0)))
         self.raw_weight = nn.ParameterDict({name: nn.Parameter(start.clone()) for name in streams})
+
+    def alignment(self) -> Alignment:
+        """Nothing: the modalities meet as predictions only."""
+        return Alignment(
+            "there is no embedding after alignment: every modality predicts by itself, and only "
+            "the predictions are added."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Sum of the weighted branches."""

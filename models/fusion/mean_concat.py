@@ -7,7 +7,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 
 
@@ -25,6 +33,13 @@ class MeanConcat(FusionStrategy):
         super().__init__(streams, outputs, config)
         width = config.width
         self.head = Head(len(streams) * width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """Means of tokens; they meet in the head only."""
+        return Alignment(
+            "the mean of each modality's tokens, as the head reads them side by side; nothing was "
+            "aligned."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """One head on the means."""

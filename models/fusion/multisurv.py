@@ -7,7 +7,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 from models.pooling import masked_softmax
 
@@ -33,6 +41,13 @@ class MultiSurv(FusionStrategy):
         """(B, M, D) weights over modalities for vectors (B, M, D), present (B, M)."""
         scores = torch.tanh(self.score(vectors)).transpose(1, 2)
         return masked_softmax(scores, present[:, None, :].expand_as(scores)).transpose(1, 2)
+
+    def alignment(self) -> Alignment:
+        """Weighted embeddings, whose sum the head reads."""
+        return Alignment(
+            "each modality's embedding times its attention weight, dimension by dimension; no loss "
+            "aligned them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """The weighted sum of the present summaries."""

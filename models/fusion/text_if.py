@@ -11,6 +11,7 @@ from models.contracts import AttentionMap
 from models.fusion.attention import CrossAttention, FeedForward
 from models.fusion.base import (
     STRATEGIES,
+    Alignment,
     Combined,
     FusionConfig,
     FusionStrategy,
@@ -78,6 +79,13 @@ class TextIF(FusionStrategy):
         gamma, beta = change[:, None].chunk(2, dim=2)
         changed: Tensor = (1.0 + gamma) * tokens + beta
         return changed
+
+    def alignment(self) -> Alignment:
+        """Embeddings changed by the text."""
+        return Alignment(
+            "the modalities after the text has changed them; the text itself stays as it was. No "
+            "loss aligned them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """The other modalities, fused with each other and changed by the text."""

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from models.contracts import AttentionMap, FusionOutput
 from models.fusion.attention import join_heads, split_heads
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Stream
+from models.fusion.base import STRATEGIES, Alignment, Combined, FusionConfig, FusionStrategy, Stream
 from models.fusion.base import StreamWidths as Widths
 from models.fusion.guidance import GuidanceText, SlotPool, TextualGuidance, mix
 from models.fusion.response import AnswerDecoder, LinearProbe
@@ -307,6 +307,15 @@ class TGMM(FusionStrategy):
             gates=gates,
             losses=losses,
             answers=answers,
+        )
+
+    def alignment(self) -> Alignment:
+        """The retrieval embeddings of eq. 16 where they are trained, else features of eq. 8."""
+        if self.embed:
+            return Alignment("each modality's unit vector for retrieval (eq. 16).", "InfoNCE")
+        return Alignment(
+            "each modality's own feature among all features of subsets (eq. 8), changed by the "
+            "guiding text; no loss aligned them."
         )
 
     def embeddings(

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 
 
@@ -26,6 +34,12 @@ class Unimodal(FusionStrategy):
         if len(streams) != 1:
             raise ValueError(f"strategy 'unimodal' reads one modality, got {', '.join(streams)}.")
         self.head = Head(config.width, config.width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """Nothing to align with."""
+        return Alignment(
+            "there is no embedding after alignment: one modality has nothing to be aligned with."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """The modality's own head."""

@@ -1,0 +1,1 @@
+"""What alignment does to the embeddings of a run: numbers, pictures, one patient's rows."""
