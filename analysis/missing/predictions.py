@@ -8,7 +8,7 @@ stays absent, so combination S shows what the run says when told S of what the p
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,11 +20,11 @@ import torch
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.features import Ids, Progress
-from analysis.missing.design import Combination, Design, design_of
+from analysis.missing.design import Design, design_of
 from analysis.predict import predict_stored, run_inputs
 from analysis.store import ResultStore
 from models.checkpoint import Run
-from models.contracts import Inputs
+from models.contracts import Encoded, Inputs
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -160,53 +160,59 @@ def _made(
     have = np.stack([whole.present[name] for name in design.modalities], axis=1)
     codes = np.array([design.code(c) for c in design.combinations], np.int64)
     left = np.repeat(codes[:, None], len(have), axis=1)
-    values = predict_left(run, inputs, left, progress)
-    # One patient in batches of two sizes differs in the last bits; the app shows one number.
-    everything = (left & codes_of(have)) == codes_of(have)
-    values = np.where(everything[:, :, None], whole.values[None], values)
+    values = predict_left(run, inputs, left, progress, as_they_are=whole.values)
     return {"subject_id": whole.subject_ids, "have": have, "values": values}
 
 
 def predict_left(
-    run: Run, inputs: Inputs, left: npt.NDArray[np.int64], progress: Progress | None = None
+    run: Run,
+    inputs: Inputs,
+    left: npt.NDArray[np.int64],
+    progress: Progress | None = None,
+    *,
+    as_they_are: Floats | None = None,
 ) -> Floats:
     """(R, n, K) predictions when patient i is told left[r, i] of what they have.
 
     left: (R, n) codes, bit m for the run's modality m. Each patient is encoded once and fused
-    once for each different thing that they are told. progress gets (patients done, of all).
+    once for each different thing that they are told. as_they_are: (n, K) the known predictions
+    from everything: one patient in batches of two sizes differs in the last bits, and the app
+    shows one number. progress gets (patients done, of all).
     """
     names = tuple(run.config.modalities)
     have = codes_of(np.stack([inputs[name].present.numpy() for name in names], axis=1))
     wanted = np.asarray(left, np.int64) & have
     n = wanted.shape[1]
-    values: Floats | None = None
+    values = np.empty((*wanted.shape, run.config.task.outputs))
     with torch.inference_mode():
         for part in torch.split(torch.arange(n), _BATCH):
             encoded = run.model.encode({name: item.take(part) for name, item in inputs.items()})
-            here = wanted[:, part.numpy()]
+            rows = part.numpy()
+            here = wanted[:, rows]
             for code in np.unique(here):
                 at, patient = np.nonzero(here == code)
-                who, back = np.unique(patient, return_inverse=True)
-                some = torch.from_numpy(who)
-                everyone = torch.ones(len(who), dtype=torch.bool)
-                told = {}
-                for bit, name in enumerate(names):
-                    item = encoded[name].take(some)
-                    told[name] = item if code >> bit & 1 else item.without(everyone)
-                said = run.model.fuse(told).prediction.double().numpy()
-                if values is None:
-                    values = np.empty((*wanted.shape, said.shape[1]))
-                values[at, part.numpy()[patient]] = said[back]
+                whole = have[rows[patient]] == code
+                if as_they_are is not None:
+                    values[at[whole], rows[patient[whole]]] = as_they_are[rows[patient[whole]]]
+                    at, patient = at[~whole], patient[~whole]
+                if len(at):
+                    values[at, rows[patient]] = _fused(run, encoded, int(code), patient)
             if progress is not None:
                 progress(int(part[-1]) + 1, n)
-    assert values is not None
     return values
 
 
-__all__ = [
-    "Combination",
-    "SubsetPredictions",
-    "codes_of",
-    "predict_left",
-    "subset_predictions",
-]
+def _fused(
+    run: Run, encoded: Mapping[str, Encoded], code: int, patient: npt.NDArray[np.int64]
+) -> Floats:
+    """(r, K) predictions for rows of a batch when only what `code` names is told."""
+    # Told nothing, all patients are one.
+    who, back = np.unique(patient if code else np.zeros_like(patient), return_inverse=True)
+    some = torch.from_numpy(who)
+    everyone = torch.ones(len(who), dtype=torch.bool)
+    told = {}
+    for bit, name in enumerate(run.config.modalities):
+        item = encoded[name].take(some)
+        told[name] = item if code >> bit & 1 else item.without(everyone)
+    said: Floats = run.model.fuse(told).prediction.double().numpy()[back]
+    return said
