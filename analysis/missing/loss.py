@@ -1,13 +1,17 @@
-"""How wrong one patient's prediction is, by itself: lower is better.
+"""How wrong one patient's prediction is, by itself: lower is better, 0.1 more is 10% less likely.
 
-Class task: log loss, minus the logarithm of the probability given to the patient's own class.
+Both losses are minus the logarithm of how likely the run held what happened, so that a truthful
+prediction has the lowest mean (proper scoring rules), and one patient's loss depends on nobody
+else's prediction.
 
-Survival: the share of the patient's comparable pairs that are in the wrong order, equal risks
-counting one half. Pairs are Harrell's (JAMA 1982; 247:2543): the earlier time is an event. The
-patient's risk is set against the other patients' risks as they are, so that a change of one
-patient's information moves nobody else. 0 is perfect, 0.5 chance; a patient without a comparable
-pair has none. It is bounded, needs no baseline hazard, and its mean over patients, weighted by
-their pairs, is 1 minus Harrell's C.
+Class task: log loss, of the probability given to the patient's own class.
+
+Survival: minus the log-likelihood of right-censored data (proper: Rindt et al., AISTATS 2022) of
+the run's own hazard, Breslow's baseline times exp(log-risk):
+    H0(t) exp(r) - r if the event happened at t, H0(t) exp(r) if it had not by t
+with r the log-risk relative to the baseline's reference. The baseline's own density at t is left
+out: it is the same with and without a modality. Follow-up beyond that of the training patients,
+where H0 is not known, does not count.
 """
 
 from __future__ import annotations
@@ -16,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.classification.data import Floats, LabelData, as_probability
+from analysis.survival.baseline import BaselineHazard
 from analysis.survival.data import SurvivalData, as_risk
 
-_ROWS = 1024
 LOSS_WORDS = {
-    "survival": "share of the patient's comparable pairs in the wrong order, the other patients "
-    "as they are",
+    "survival": "minus the log-likelihood of the patient's follow-up under the run's own hazard",
     "classification": "log loss: minus the logarithm of the probability of the patient's own class",
 }
 
@@ -36,24 +39,15 @@ def log_loss(data: LabelData, given: npt.ArrayLike) -> Floats:
     return np.asarray(-np.log(np.maximum(own, 1e-12)), np.float64)
 
 
-def pair_loss(data: SurvivalData, risk: npt.ArrayLike, others: npt.ArrayLike) -> Floats:
-    """(n,) share of each patient's comparable pairs in the wrong order; nan without any.
+def survival_loss(data: SurvivalData, log_risk: npt.ArrayLike, baseline: BaselineHazard) -> Floats:
+    """(n,) minus the log-likelihood of each patient's follow-up, without the baseline's density.
 
-    risk: (n,) of the patient in question; others: (n,) of everybody else. Larger is worse.
+    log_risk: (n,), from the model the baseline was estimated with.
     """
-    own, rest = as_risk(data, risk), as_risk(data, others, "others")
-    time, event = data.time_days, data.event
-    out = np.full(data.n, np.nan)
-    for first in range(0, data.n, _ROWS):
-        rows = np.arange(first, min(first + _ROWS, data.n))
-        t, e, r = time[rows, None], event[rows, None], own[rows, None]
-        before = e & ((time > t) | ((time == t) & ~event))  # the patient has the event first
-        after = event & ((time < t) | ((time == t) & ~e))
-        itself = rows[:, None] == np.arange(data.n)
-        before, after = before & ~itself, after & ~itself
-        tied = 0.5 * (r == rest)
-        wrong = before * ((r < rest) + tied) + after * ((r > rest) + tied)
-        pairs = (before | after).sum(axis=1)
-        known = pairs > 0
-        out[rows[known]] = wrong.sum(axis=1)[known] / pairs[known]
-    return out
+    relative = as_risk(data, log_risk, "log_risk") - baseline.reference_log_risk
+    last = baseline.time_days[-1]
+    steps = np.r_[0.0, baseline.cumulative_hazard]
+    known_until = np.minimum(data.time_days, last)
+    hazard = steps[np.searchsorted(baseline.time_days, known_until, side="right")]
+    happened = data.event & (data.time_days <= last)
+    return np.asarray(hazard * np.exp(relative) - happened * relative, np.float64)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.attribution.target import Survival
 from analysis.baseline_file import read_baseline
 from analysis.classification.data import LabelData, probability
 from analysis.classification.evaluation import interval_json, label_data, number_json
@@ -25,7 +26,7 @@ from analysis.cohort.cohort import Cohort
 from analysis.evaluation import N_RESAMPLES, check_fit, survival_data
 from analysis.features import Ids, Progress
 from analysis.missing.lattice import lattice
-from analysis.missing.loss import LOSS_WORDS, log_loss, pair_loss
+from analysis.missing.loss import LOSS_WORDS, log_loss, survival_loss
 from analysis.missing.predictions import Floats, SubsetPredictions, subset_predictions
 from analysis.store import Result, ResultStore
 from analysis.survival.baseline import survival_curve
@@ -60,7 +61,7 @@ def monotonicity(
     Plain JSON, stored. `modalities`: one row each with n (patients who have it and something else
     of the run), only (patients left out because it is all they have), worse, same, better
     (counts), worse_share (Wilson), mean_change (loss with minus loss without: above zero is
-    harm; percentiles of resampled patients, the other patients' order held), p and p_holm over
+    harm; percentiles of resampled patients), p and p_holm over
     modalities, harm ('worse', 'better' where the interval excludes zero, else null) and `worst`,
     up to 20 patients by the size of the harm. `lattice`: see analysis/missing/lattice.py.
     """
@@ -105,20 +106,23 @@ def _stored(
     progress: Progress | None,
 ) -> Result:
     check_fit(run, cohort)
-    parameters = {
+    parameters: dict[str, Any] = {
         "method": "monotonicity",
         "run": run.hash,
         "cohort": cohort.fingerprint,
         "split": split,
         "n_resamples": n_resamples,
         "seed": seed,
-        "version": 1,
+        "version": 2,
     }
+    if run.config.task.kind == "survival":
+        # No part of the run's hash, and the loss depends on it.
+        parameters |= Survival(read_baseline(run.folder), (0.0,)).parameters
 
     def make() -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         found = subset_predictions(run, cohort, split, store, progress)
         task = _Task(run, cohort, found.subject_ids)
-        with_it = task.loss(found.as_they_are, found.as_they_are)
+        with_it = task.loss(found.as_they_are)
         without = _losses_without(found, task)
         rows = _rows(found, task, with_it, without, n_resamples, seed)
         content = {
@@ -150,7 +154,7 @@ def _losses_without(found: SubsetPredictions, task: _Task) -> Floats:
         moved = np.abs(hidden - found.as_they_are).max(axis=1) > SAME
         told = np.where(moved[:, None], hidden, found.as_they_are)
         compared = found.have[:, at] & ~found.untold(others)
-        out[at] = np.where(compared, task.loss(told, found.as_they_are), np.nan)
+        out[at] = np.where(compared, task.loss(told), np.nan)
     return out
 
 
@@ -178,7 +182,6 @@ def _rows(
                 "modality": name,
                 "n": len(gap),
                 "only": int(alone.sum()),
-                "undefined": int((has & ~alone).sum()) - len(gap),
                 "worse": worse,
                 "same": len(gap) - worse - better,
                 "better": better,
@@ -261,10 +264,10 @@ class _Task:
         assert self.labels is not None
         return int(self.labels.counts[1]) if self.labels.is_binary else None
 
-    def loss(self, values: Floats, others: Floats) -> Floats:
-        """(n,) loss of each patient's (n, K) values beside the other patients'."""
+    def loss(self, values: Floats) -> Floats:
+        """(n,) loss of (n, K) predictions."""
         if self.survival is not None:
-            return pair_loss(self.survival, values[:, 0], others[:, 0])
+            return survival_loss(self.survival, values[:, 0], self.baseline)
         assert self.labels is not None
         return log_loss(self.labels, probability(values))
 

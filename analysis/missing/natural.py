@@ -35,6 +35,8 @@ from models.checkpoint import Run
 
 Floats = npt.NDArray[np.float64]
 _NAN = float("nan")
+# Of fewer a score says nothing: with one event C is 0 or 1 in every resample.
+LEAST_PATIENTS, LEAST_EVENTS = 10, 5
 _KNOWN_NOTHING = "The run knows nothing of these patients and cannot rank them."
 
 
@@ -53,8 +55,9 @@ def by_pattern(
     Plain JSON, stored; the most frequent pattern first. `natural` and `forced` have n, events,
     the metric with its interval and, where it has no value, why (`undefined`); `forced` is null
     for complete patients themselves and where nobody is complete or the design lacks the
-    combination. `difference`: natural minus forced. Survival: Harrell's C, percentiles of two
-    independent bootstraps. Classes: AUC, DeLong, independent variances added.
+    combination. `difference`: natural minus forced. A group of fewer than 10 patients, or of
+    fewer than 5 events (5 of each class), is counted and has no score. Survival: Harrell's C,
+    percentiles of two independent bootstraps. Classes: AUC, DeLong, independent variances added.
     """
     check_fit(run, cohort)
     parameters = {
@@ -145,8 +148,8 @@ class _Score:
         data = label_data(cohort, task.name, task.classes, ids)
         events = int(data.counts[1]) if data.is_binary else None
         nothing = ConfidenceInterval(_NAN, _NAN, _NAN)
-        if data.undefined is not None:
-            return cls("auc", data.n, events, nothing, data.undefined)
+        if why := data.undefined or _few(data.n, int(data.counts.min()), "of one class"):
+            return cls("auc", data.n, events, nothing, why)
         areas = delong(data, [probability(values)])
         area, variance = float(areas.auc[0]), float(areas.covariance[0, 0])
         return cls(
@@ -163,11 +166,14 @@ class _Score:
         cls, run: Run, cohort: Cohort, ids: Ids, risk: Floats, n_resamples: int, seed: int
     ) -> _Score:
         data = survival_data(cohort, run.config.task.name, ids)
+        if why := why_undefined(data) or _few(data.n, data.n_events, "with the event"):
+            nothing = ConfidenceInterval(_NAN, _NAN, _NAN)
+            return cls("c_index", data.n, data.n_events, nothing, why)
         batches = resample_batches(data.n, n_resamples, seed)
         sample = np.concatenate([bootstrap_c(data, risk[None], w)[0] for w in batches])
         value = harrell_c(data, risk)
         interval = percentile_interval(value, sample[~np.isnan(sample)])
-        return cls("c_index", data.n, data.n_events, interval, why_undefined(data), sample)
+        return cls("c_index", data.n, data.n_events, interval, None, sample)
 
     def without_value(self, why: str) -> _Score:
         """The same patients, of whom the score says nothing."""
@@ -198,3 +204,12 @@ class _Score:
             self.metric: interval_json(self.interval),
             "undefined": self.undefined,
         }
+
+
+def _few(n: int, events: int, which: str) -> str | None:
+    if n >= LEAST_PATIENTS and events >= LEAST_EVENTS:
+        return None
+    return (
+        f"Too few for a score: {n} patients, {events} {which}; it takes {LEAST_PATIENTS} and "
+        f"{LEAST_EVENTS}."
+    )

@@ -16,33 +16,11 @@ from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.evaluation import evaluate
 from analysis.missing.combinations import by_combination, counted
-from analysis.missing.design import subsets
 from analysis.missing.predictions import subset_predictions
 from analysis.predict import predict, predict_stored, run_inputs
-from analysis.store import ResultStore
-from tests.analysis.classification.toys import TABLES, train, write_cohort
+from tests.analysis.classification.toys import TABLES, write_cohort
 
 ALL = tuple(TABLES)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return Cohort.open(write_cohort(tmp_path_factory.mktemp("cohorts") / "hf", lacking=0.2))
-
-
-@pytest.fixture(scope="module")
-def runs(cohort, tmp_path_factory):
-    home = tmp_path_factory.mktemp("runs")
-    return {
-        "hf": train(cohort.folder, home / "hf", strategy="cross_attention", modalities=ALL[:2]),
-        "three": train(cohort.folder, home / "three"),
-        "time": train(cohort.folder, home / "time", task="incident_hf"),
-    }
-
-
-@pytest.fixture
-def store(tmp_path):
-    return ResultStore(tmp_path / "results")
 
 
 def complete(cohort, task, split="internal", names=ALL):
@@ -52,12 +30,6 @@ def complete(cohort, task, split="internal", names=ALL):
 
 def told(run, cohort, store, population="complete"):
     return counted(subset_predictions(run, cohort, "internal", store), cohort, population)
-
-
-def test_all_subsets_the_whole_last():
-    assert subsets(("a", "b", "c")) == (
-        ("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c"),
-    )  # fmt: skip
 
 
 def test_the_whole_is_the_prediction_that_the_app_shows(runs, cohort, store):
