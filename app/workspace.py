@@ -21,7 +21,6 @@ import pandas as pd
 from analysis.classification.evaluation import evaluate_labels
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError, CohortSpec, Split
-from analysis.combinations import by_combination
 from analysis.evaluation import (
     LEARNING_SPLITS,
     best_unimodal,
@@ -32,6 +31,7 @@ from analysis.evaluation import (
     survival_data,
 )
 from analysis.features import Progress
+from analysis.missing.combinations import by_combination
 from analysis.predict import kind_on_file, predict_stored
 from analysis.representation.population import Population, population
 from analysis.representation.report import representation

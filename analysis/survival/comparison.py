@@ -7,7 +7,7 @@ tested pairwise and adjusted for their number (Holm, Scand J Stat 1979; 6:65).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -94,10 +94,13 @@ def compare(
     risks: Mapping[str, npt.ArrayLike],
     n_resamples: int = 1000,
     seed: int = 0,
+    *,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> Comparison:
     """Compare runs by Harrell's C on the same patients.
 
-    risks: {run name: (n,) risk, larger is worse}; at least one run. The p-value of a difference d
+    risks: {run name: (n,) risk, larger is worse}; at least one run. pairs: (first, second) names
+    to take differences of, and to adjust for; all pairs without it. The p-value of a difference d
     is 2 * min((1 + #{d* <= 0}), (1 + #{d* >= 0})) / (B + 1), at most 1, over the B resamples kept
     (Davison & Hinkley 1997, section 4.2); it can therefore never be below 2 / (B + 1), whatever
     the truth. Raises ValueError for a risk that does not fit the data or no run at all.
@@ -113,18 +116,22 @@ def compare(
     kept = resampled[:, ~np.isnan(resampled[0])]
     n_kept = kept.shape[1]
 
-    pairs = list(combinations(range(len(names)), 2))
-    gaps = [kept[i] - kept[j] for i, j in pairs]
-    p = np.array([_two_sided_p(gap) for gap in gaps])
+    at = {name: i for i, name in enumerate(names)}
+    wanted = combinations(names, 2) if pairs is None else pairs
+    positions = [(at[first], at[second]) for first, second in wanted]
+    gaps = [kept[i] - kept[j] for i, j in positions]
+    p = np.array([two_sided_p(gap) for gap in gaps])
     differences = tuple(
-        Difference(names[i], names[j], _interval(observed[i] - observed[j], gap), raw, adjusted)
+        Difference(
+            names[i], names[j], percentile_interval(observed[i] - observed[j], gap), raw, adjusted
+        )
         for (i, j), gap, raw, adjusted in zip(
-            pairs, gaps, p.tolist(), holm(p).tolist(), strict=True
+            positions, gaps, p.tolist(), holm(p).tolist(), strict=True
         )
     )
     return Comparison(
         runs=tuple(
-            RunConcordance(name, _interval(c, sample))
+            RunConcordance(name, percentile_interval(c, sample))
             for name, c, sample in zip(names, observed, kept, strict=True)
         ),
         differences=differences,
@@ -151,14 +158,16 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def _interval(value: float, sample: Floats) -> ConfidenceInterval:
+def percentile_interval(value: float, sample: Floats) -> ConfidenceInterval:
+    """The value with the 2.5% and 97.5% quantiles of its resamples (b,); nan where undefined."""
     if sample.size == 0 or np.isnan(value):
         return ConfidenceInterval(float("nan"), float("nan"), float("nan"))
     low, high = np.quantile(sample, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return ConfidenceInterval(float(value), float(low), float(high))
 
 
-def _two_sided_p(gap: Floats) -> float:
+def two_sided_p(gap: Floats) -> float:
+    """Two-sided bootstrap p of resampled differences (b,), as `compare` states it."""
     if gap.size == 0:
         return float("nan")
     fewer = min(int((gap <= 0).sum()), int((gap >= 0).sum()))

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.classification.evaluation import evaluate_labels
 from analysis.cohort.cohort import Cohort
-from analysis.combinations import by_combination
+from analysis.missing.combinations import by_combination
 from analysis.store import ResultStore
 from app import theme
 from app.figures import classification as figures

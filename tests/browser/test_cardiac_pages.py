@@ -17,7 +17,7 @@ from analysis.attribution.case import Case, open_case
 from analysis.attribution.feature_attention import by_outcome, feature_attention
 from analysis.attribution.parts import column_table
 from analysis.cohort.cohort import Cohort
-from analysis.combinations import by_combination
+from analysis.missing.combinations import by_combination
 from analysis.predict import predict
 from analysis.retrieval import evaluate_retrieval, ranks
 from analysis.store import ResultStore

@@ -1,19 +1,18 @@
 """What a run achieves with each combination of its modalities, on the same patients.
 
-Only patients who have all of the run's modalities count, so that the combinations differ in what
-the model is told and in nothing else. A modality that is left out is marked absent, the state
-that the model was trained to expect; the encoders run once and the fusion 2^M - 1 times.
+Among `complete` patients, those who have all of the run's modalities, the combinations differ in
+what the model is told and in nothing else. Among `everyone` each patient is told what they have
+of the combination: what a place would see that stops recording the rest. In both the same
+patients are counted under every combination, so that differences are paired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from analysis.classification.comparison import compare_labels
 from analysis.classification.cutoff import Cutoff, judge, learn_cutoff
@@ -31,64 +30,39 @@ from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.evaluation import C_CONVENTION, N_RESAMPLES, check_fit, survival_data
 from analysis.features import Ids, Progress
-from analysis.predict import run_inputs
+from analysis.missing.design import Combination
+from analysis.missing.predictions import SubsetPredictions, subset_predictions
 from analysis.store import ResultStore
-from analysis.survival.comparison import compare, holm
+from analysis.survival.comparison import compare
 from models.checkpoint import Run
 
 Floats = npt.NDArray[np.float64]
-Combination = tuple[str, ...]
-MAX_MODALITIES = 6
-# Patients of one call: a fusion over many long sequences holds a matrix a patient.
-_BATCH = 128
+Population = Literal["complete", "everyone"]
 
 
-def subsets(modalities: Sequence[str]) -> tuple[Combination, ...]:
-    """All non-empty combinations, single ones first, the whole last, in the given order."""
-    names = tuple(modalities)
-    return tuple(c for size in range(1, len(names) + 1) for c in combinations(names, size))
+def complete_ids(found: SubsetPredictions, cohort: Cohort) -> Ids:
+    """(n,) the patients who have all of the run's modalities. Raises CohortError for none."""
+    ids = found.subject_ids[found.complete]
+    if not len(ids):
+        raise CohortError(
+            f"cohort '{cohort.spec.name}': none of {len(found.subject_ids)} patients has all of "
+            f"{', '.join(found.design.modalities)}; combinations are compared on patients who do."
+        )
+    return ids
 
 
-def predict_combinations(
-    run: Run,
-    cohort: Cohort,
-    subject_ids: npt.ArrayLike,
-    progress: Progress | None = None,
+def counted(
+    found: SubsetPredictions, cohort: Cohort, population: Population
 ) -> tuple[Ids, dict[Combination, Floats]]:
-    """(n,) those of the patients who have all modalities, and (n, K) predictions by combination.
+    """(n,) the patients of a population and their (n, K) predictions by combination, not empty.
 
-    Raises CohortError when nobody has them all, or for more than 6 modalities (63 combinations).
+    Raises CohortError when nobody has all modalities and `complete` patients are asked for.
     """
-    names = tuple(run.config.modalities)
-    if len(names) > MAX_MODALITIES:
-        raise CohortError(
-            f"run '{run.config.name}' reads {len(names)} modalities, which combine in "
-            f"{2 ** len(names) - 1} ways; combinations are given for up to {MAX_MODALITIES}."
-        )
-    asked = np.asarray(subject_ids, np.int64)
-    inputs = run_inputs(run, cohort, asked)
-    complete = torch.stack([inputs[name].present for name in names]).all(dim=0)
-    rows = torch.nonzero(complete)[:, 0]
-    if not len(rows):
-        raise CohortError(
-            f"cohort '{cohort.spec.name}': none of {len(asked)} patients has all of "
-            f"{', '.join(names)}; combinations are compared on patients who do."
-        )
-    wanted = subsets(names)
-    found: dict[Combination, list[torch.Tensor]] = {c: [] for c in wanted}
-    done = 0
-    with torch.inference_mode():
-        for part in torch.split(rows, _BATCH):
-            encoded = run.model.encode({name: item.take(part) for name, item in inputs.items()})
-            everyone = torch.ones(len(part), dtype=torch.bool)
-            hidden = {name: item.without(everyone) for name, item in encoded.items()}
-            for combination in wanted:
-                left = {n: encoded[n] if n in combination else hidden[n] for n in names}
-                found[combination].append(run.model.fuse(left).prediction.double())
-            done += len(part)
-            if progress is not None:
-                progress(done, len(rows))
-    return asked[rows.numpy()], {c: torch.cat(p).numpy() for c, p in found.items()}
+    if population == "everyone":
+        ids, rows = found.subject_ids, np.ones(len(found.subject_ids), bool)
+    else:
+        ids, rows = complete_ids(found, cohort), found.complete
+    return ids, {c: found.of(c)[rows] for c in found.design.combinations if c}
 
 
 def by_combination(
@@ -97,17 +71,19 @@ def by_combination(
     split: str,
     store: ResultStore,
     *,
+    population: Population = "complete",
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     cut_rule: str | float = "youden",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """A run with every non-empty combination of its modalities, and the whole against each.
+    """A run with every combination of its modalities (`design`), and the whole against each.
 
     Plain JSON, stored. For classes: AUC (DeLong), decisions at a cut-off that each combination
     learns on the tuning patients, McNemar. For survival: Harrell's C with paired bootstrap.
-    `differences` are the whole minus the combination, Holm over the combinations. Raises
-    CohortError when nobody of the split has all modalities.
+    `differences` are the whole minus the combination, Holm over the combinations. `untold`:
+    patients who have none of a combination; they keep what the run says of the unknown. Raises
+    CohortError when nobody of the split has all modalities and `complete` patients are asked for.
     """
     check_fit(run, cohort)
     task = run.config.task
@@ -119,21 +95,21 @@ def by_combination(
         "n_resamples": n_resamples,
         "seed": seed,
         "cut_rule": cut_rule,
-        "version": 1,
+        "population": population,
+        "version": 2,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        ids = cohort.subject_ids(split, task.name)
-        if not len(ids):
-            raise CohortError(
-                f"cohort '{cohort.spec.name}' has no patients with task '{task.name}' in split "
-                f"'{split}'."
-            )
-        kept, found = predict_combinations(run, cohort, ids, progress)
+        predicted = subset_predictions(run, cohort, split, store, progress)
+        kept, found = counted(predicted, cohort, population)
         if task.kind == "survival":
             measured = _survival(run, cohort, kept, found, n_resamples, seed)
         else:
-            measured = _labels(run, cohort, kept, found, n_resamples, seed, cut_rule)
+            cutoffs = _cutoffs(run, cohort, store, list(found), population, cut_rule)
+            measured = _labels(run, cohort, kept, found, n_resamples, seed, cutoffs)
+        rows = np.isin(predicted.subject_ids, kept)
+        for entry in measured["combinations"]:
+            entry["untold"] = int(predicted.untold(entry["modalities"])[rows].sum())
         entries = run.config.modalities
         return {
             "run": run.config.name,
@@ -145,8 +121,10 @@ def by_combination(
             "cohort": cohort.spec.name,
             "split": split,
             "modalities": {name: entry.title for name, entry in entries.items()},
+            "population": population,
+            "design": predicted.design.words,
             "n": len(kept),
-            "n_incomplete": len(ids) - len(kept),
+            "n_incomplete": int((~predicted.complete).sum()),
             "resamples": {"n": n_resamples, "seed": seed, "units": "patients"},
             **measured,
         }, {}
@@ -165,9 +143,13 @@ def _survival(
     data = survival_data(cohort, run.config.task.name, ids)
     names = {_name(c): c for c in found}
     whole = list(names)[-1]
-    compared = compare(data, {name: found[c][:, 0] for name, c in names.items()}, n_resamples, seed)
-    gaps = [compared.difference(whole, name) for name in list(names)[:-1]]
-    adjusted = holm(np.array([gap.p for gap in gaps], np.float64)).tolist()
+    compared = compare(
+        data,
+        {name: found[c][:, 0] for name, c in names.items()},
+        n_resamples,
+        seed,
+        pairs=[(whole, name) for name in list(names)[:-1]],
+    )
     return {
         "metric": "c_index",
         "events": data.n_events,
@@ -182,9 +164,9 @@ def _survival(
                 "modalities": list(names[gap.second]),
                 "difference": interval_json(gap.difference),
                 "p": number_json(gap.p),
-                "p_holm": number_json(p_holm),
+                "p_holm": number_json(gap.p_holm),
             }
-            for gap, p_holm in zip(gaps, adjusted, strict=True)
+            for gap in compared.differences
         ],
     }
 
@@ -196,13 +178,12 @@ def _labels(
     found: dict[Combination, Floats],
     n_resamples: int,
     seed: int,
-    cut_rule: str | float,
+    cutoffs: Mapping[Combination, Cutoff],
 ) -> dict[str, Any]:
     task = run.config.task
     data = label_data(cohort, task.name, task.classes, ids)
     names = {_name(c): c for c in found}
     whole = list(names)[-1]
-    cutoffs = _cutoffs(run, cohort, cut_rule)
     given = {name: probability(found[c]) for name, c in names.items()}
     decided = {
         name: judge(data, given[name], cutoffs[c], resample_batches(data, n_resamples, seed))
@@ -244,18 +225,24 @@ def _labels(
     }
 
 
-def _cutoffs(run: Run, cohort: Cohort, rule: str | float) -> dict[Combination, Cutoff]:
+def _cutoffs(
+    run: Run,
+    cohort: Cohort,
+    store: ResultStore,
+    wanted: list[Combination],
+    population: Population,
+    rule: str | float,
+) -> dict[Combination, Cutoff]:
     """Each combination's own cut-off, as a place that lacks the other modalities would learn it."""
     task = run.config.task
-    wanted = subsets(tuple(run.config.modalities))
     plain = without_tuning(rule, len(task.classes))
     if rule != "youden" or len(task.classes) > 2:
         return dict.fromkeys(wanted, plain)
-    ids = cohort.subject_ids(LEARNING_SPLIT, task.name)
-    if not len(ids):
+    if not len(cohort.subject_ids(LEARNING_SPLIT, task.name)):
         return dict.fromkeys(wanted, plain)
+    predicted = subset_predictions(run, cohort, LEARNING_SPLIT, store)
     try:
-        kept, found = predict_combinations(run, cohort, ids)
+        kept, found = counted(predicted, cohort, population)
     except CohortError:
         note = "No cut-off can be learned: no tuning patient has all modalities."
         return dict.fromkeys(wanted, Cutoff("half", plain.value, note=note))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from lifelines.utils import concordance_index
 from sklearn.metrics import roc_auc_score
 
@@ -13,32 +14,13 @@ from analysis.attribution.target import ClassLogit
 from analysis.classification.data import probability
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
-from analysis.combinations import by_combination, predict_combinations, subsets
-from analysis.predict import predict
-from analysis.store import ResultStore
-from tests.analysis.classification.toys import TABLES, train, write_cohort
+from analysis.evaluation import evaluate
+from analysis.missing.combinations import by_combination, counted
+from analysis.missing.predictions import subset_predictions
+from analysis.predict import predict, predict_stored, run_inputs
+from tests.analysis.classification.toys import TABLES, write_cohort
 
 ALL = tuple(TABLES)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return Cohort.open(write_cohort(tmp_path_factory.mktemp("cohorts") / "hf", lacking=0.2))
-
-
-@pytest.fixture(scope="module")
-def runs(cohort, tmp_path_factory):
-    home = tmp_path_factory.mktemp("runs")
-    return {
-        "hf": train(cohort.folder, home / "hf", strategy="cross_attention", modalities=ALL[:2]),
-        "three": train(cohort.folder, home / "three"),
-        "time": train(cohort.folder, home / "time", task="incident_hf"),
-    }
-
-
-@pytest.fixture
-def store(tmp_path):
-    return ResultStore(tmp_path / "results")
 
 
 def complete(cohort, task, split="internal", names=ALL):
@@ -46,28 +28,30 @@ def complete(cohort, task, split="internal", names=ALL):
     return ids[cohort.availability().loc[ids, list(names)].all(axis=1).to_numpy()]
 
 
-def test_all_subsets_the_whole_last():
-    assert subsets(("a", "b", "c")) == (
-        ("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ("a", "b", "c"),
-    )  # fmt: skip
+def told(run, cohort, store, population="complete"):
+    return counted(subset_predictions(run, cohort, "internal", store), cohort, population)
 
 
-def test_the_whole_is_the_prediction_that_the_app_shows(runs, cohort):
+def test_the_whole_is_the_prediction_that_the_app_shows(runs, cohort, store):
     asked = cohort.subject_ids("internal", "hf")
-    ids, found = predict_combinations(runs["three"], cohort, asked)
+    ids, found = told(runs["three"], cohort, store)
     assert np.array_equal(ids, complete(cohort, "hf"))
     assert 0 < len(ids) < len(asked)
     whole = predict(runs["three"], cohort, ids).values
     assert np.allclose(found[ALL], whole, atol=1e-5)
+    everyone, values = told(runs["three"], cohort, store, "everyone")
+    assert np.array_equal(everyone, asked)
+    shown = predict_stored(runs["three"], cohort, "internal", store).values
+    assert np.array_equal(values[ALL], shown)
     assert len(found) == 7
     assert all(np.abs(v - found[ALL]).max() > 0.01 for c, v in found.items() if c != ALL)
 
 
 @pytest.mark.parametrize("name", ["three", "hf"])
-def test_a_subset_is_what_the_patient_ledger_says_of_it(runs, cohort, name):
+def test_a_subset_is_what_the_patient_ledger_says_of_it(runs, cohort, store, name):
     """The patient page hides modalities one patient at a time; the numbers must agree."""
     run = runs[name]
-    ids, found = predict_combinations(run, cohort, cohort.subject_ids("internal", "hf"))
+    ids, found = told(run, cohort, store)
     for row in (0, len(ids) - 1):
         case = open_case(run, cohort, int(ids[row]))
         ledger = modality_ledger(case, ClassLogit(1, "heart failure"))
@@ -77,7 +61,7 @@ def test_a_subset_is_what_the_patient_ledger_says_of_it(runs, cohort, name):
 
 def test_areas_and_differences_of_a_class_task(runs, cohort, store):
     answer = by_combination(runs["three"], cohort, "internal", store, n_resamples=60)
-    ids, found = predict_combinations(runs["three"], cohort, complete(cohort, "hf"))
+    ids, found = told(runs["three"], cohort, store)
     label = cohort.outcomes("hf", ids).label
     areas = {c: roc_auc_score(label, v[:, 0]) for c, v in found.items()}
     assert (answer["n"], answer["events"]) == (len(ids), int(label.sum()))
@@ -101,7 +85,7 @@ def test_areas_and_differences_of_a_class_task(runs, cohort, store):
 
 def test_concordance_of_a_survival_task(runs, cohort, store):
     answer = by_combination(runs["time"], cohort, "internal", store, n_resamples=200)
-    ids, found = predict_combinations(runs["time"], cohort, complete(cohort, "incident_hf"))
+    ids, found = told(runs["time"], cohort, store)
     truth = cohort.outcomes("incident_hf", ids)
     c = {k: concordance_index(truth.time_days, -v[:, 0], truth.event) for k, v in found.items()}
     for entry in answer["combinations"]:
@@ -117,12 +101,34 @@ def test_concordance_of_a_survival_task(runs, cohort, store):
     json.dumps(answer, allow_nan=False)
 
 
+def test_everyone_is_counted_whatever_they_lack(runs, cohort, store):
+    """Slow twin: each patient alone, with what is left of what they have."""
+    run = runs["time"]
+    answer = by_combination(run, cohort, "internal", store, population="everyone", n_resamples=60)
+    ids = cohort.subject_ids("internal", "incident_hf")
+    there = cohort.availability().loc[ids, list(ALL)]
+    truth = cohort.outcomes("incident_hf", ids)
+    assert (answer["n"], answer["events"]) == (len(ids), int(truth.event.sum()))
+    assert answer["n_incomplete"] == int((~there.all(axis=1)).sum()) > 0
+    for entry in answer["combinations"]:
+        names = entry["modalities"]
+        inputs = run_inputs(run, cohort, ids)
+        with torch.inference_mode():
+            encoded = run.model.encode(inputs)
+            gone = torch.ones(len(ids), dtype=torch.bool)
+            told_ = {n: e if n in names else e.without(gone) for n, e in encoded.items()}
+            risk = run.model.fuse(told_).prediction[:, 0].double().numpy()
+        c = concordance_index(truth.time_days, -risk.round(5), truth.event)
+        assert entry["c_index"]["value"] == pytest.approx(c, abs=2e-3)
+        assert entry["untold"] == int((~there[names].any(axis=1)).sum())
+    whole = answer["combinations"][-1]["c_index"]["value"]
+    (plain,) = evaluate([run], cohort, "internal", store, n_resamples=60)["runs"]
+    assert whole == plain["c_index"]["value"]
+
+
 def test_what_cannot_be_combined_is_refused(runs, cohort, store, tmp_path):
-    lacking = np.setdiff1d(cohort.subject_ids("internal", "hf"), complete(cohort, "hf"))
-    with pytest.raises(CohortError, match="patients has all of labs, ecg, echo"):
-        predict_combinations(runs["three"], cohort, lacking)
     with pytest.raises(CohortError, match="no split 'extern'"):
         by_combination(runs["three"], cohort, "extern", store)
     never = Cohort.open(write_cohort(tmp_path / "never", lacking=1.0))
-    with pytest.raises(CohortError, match="has all of"):
+    with pytest.raises(CohortError, match="patients has all of labs, ecg, echo"):
         by_combination(runs["three"], never, "internal", store)
