@@ -53,6 +53,8 @@ _TITLES = {
     "icd_codes": "ICD-10 codes",
     "tma_cell_density": "Immune cell density",
 }
+WINDOW_DAYS = 1095
+WINDOW_TASK = "death_within_3_years"
 _STAINS = "tma_tile_dtr_256_"
 _WIDTH = 512
 _TARGETS = (
@@ -72,9 +74,12 @@ def import_hancock(
 ) -> Cohort:
     """Make a cohort folder `out` of the feature tables in `src`, and open it.
 
-    Splits are train 64 %, tuning 16 %, internal 20 %, and `folds` folds; both stratified by
-    death and drawn by `seed`. Patients whose recurrence-free time is negative are left out of
-    that task, which the cohort's description says. progress: called with a sentence a step.
+    Splits are train 64 %, tuning 16 %, internal 20 %, stratified by death; `folds` folds are
+    stratified by death and by death within three years. `seed` draws both. Patients whose
+    recurrence-free time is negative are left out of that task, which the cohort's description
+    says. Death within three years is a class task of those who died by then or were followed
+    for longer; who was lost before is of neither class and left out. progress: called with a
+    sentence a step.
     Raises CohortError naming file, column and remedy; nothing is then left behind.
     """
     src, out = Path(src), Path(out)
@@ -85,8 +90,12 @@ def import_hancock(
         outcomes, excluded = _outcomes(targets, src / "targets.csv")
         if excluded:
             say(f"Left out of recurrence-free survival for a negative time: {_listed(excluded)}.")
-        dead = outcomes[outcomes["task"] == "overall_survival"].set_index("subject_id")["event"]
-        _write_subjects(partial, clinical, dead, folds, seed)
+        of_task = {name: part.set_index("subject_id") for name, part in outcomes.groupby("task")}
+        dead = of_task["overall_survival"]["event"].astype(bool)
+        label = of_task[WINDOW_TASK]["label"].reindex(dead.index)
+        lost = int(label.isna().sum())
+        say(f"Left out of death within 3 years, not followed for so long: {lost} patients.")
+        _write_subjects(partial, clinical, dead, label, folds, seed)
         write_outcomes(partial, outcomes)
         known = set(dead.index)
         modalities = {}
@@ -95,7 +104,7 @@ def import_hancock(
             modalities[name] = _table(src, partial, name, columns, known)
         say("Reading tissue microarray stains.")
         modalities["tma"] = _stains(src, partial, known)
-        write_spec(_spec(modalities, excluded, seed), partial)
+        write_spec(_spec(modalities, excluded, lost, seed), partial)
         Cohort.open(partial).availability()
     say(f"Wrote {len(dead)} patients to {out}.")
     return Cohort.open(out)
@@ -141,7 +150,7 @@ def _csv(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _outcomes(targets: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[int]]:
-    """Long outcomes, and the patients whose recurrence-free time is negative."""
+    """Long outcomes of all tasks, and the patients whose recurrence-free time is negative."""
     status = targets["survival_status"]
     odd = sorted(set(status.dropna().map(str)) - {"living", "deceased"})
     if odd or status.isna().any():
@@ -166,8 +175,18 @@ def _outcomes(targets: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[int
         {"task": "recurrence_free_survival", "time_days": free_days, "event": event == 1}
     )
     excluded = [int(i) for i in free_days.index[free_days < 0]]
-    both = pd.concat([overall, free[free_days >= 0]]).reset_index()
-    return both, excluded
+    kept = [overall, free[free_days >= 0], _within_window(overall)]
+    return pd.concat(kept).reset_index(), excluded
+
+
+def _within_window(overall: pd.DataFrame) -> pd.DataFrame:
+    """Label 1 for a death by the end of the window, 0 for a longer time; the others are left out.
+
+    Censored within the window is not alive at its end, so such a patient has no label.
+    """
+    died = overall["event"] & (overall["time_days"] <= WINDOW_DAYS)
+    known = died | (overall["time_days"] > WINDOW_DAYS)
+    return pd.DataFrame({"task": WINDOW_TASK, "label": died[known].astype("int64")})
 
 
 def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series[float]:
@@ -181,11 +200,17 @@ def _whole(frame: pd.DataFrame, name: str, path: Path) -> pd.Series[float]:
 
 
 def _write_subjects(
-    folder: Path, clinical: pd.DataFrame, dead: pd.Series[bool], folds: int, seed: int
+    folder: Path,
+    clinical: pd.DataFrame,
+    dead: pd.Series[bool],
+    label: pd.Series[float],
+    folds: int,
+    seed: int,
 ) -> None:
     ids = dead.index.to_numpy(np.int64)
     split = draw_splits(dead, seed)
-    fold = draw_folds(dead, folds, seed)
+    # Both tasks are stratified: the dead by death within the window, the living by follow-up.
+    fold = draw_folds(dead, folds, seed, 2 * dead + label.notna() + (label == 1))
     known = clinical.reindex(ids)
     source = clinical.attrs["source_id"]
     subjects = pd.DataFrame(
@@ -283,12 +308,18 @@ def _listed(ids: list[int]) -> str:
     return ", ".join(f"{i:03d}" for i in ids)
 
 
-def _spec(modalities: dict[str, ModalitySpec], excluded: list[int], seed: int) -> CohortSpec:
+def _spec(
+    modalities: dict[str, ModalitySpec], excluded: list[int], lost: int, seed: int
+) -> CohortSpec:
     left_out = (
         f" {len(excluded)} patients with a negative recurrence-free time are left out of that "
         f"task: {_listed(excluded)}."
         if excluded
         else ""
+    )
+    left_out += (
+        f" Death within 3 years ({WINDOW_DAYS} days) leaves out {lost} patients who were not "
+        "followed for so long."
     )
     return CohortSpec(
         name="hancock",
@@ -305,6 +336,12 @@ def _spec(modalities: dict[str, ModalitySpec], excluded: list[int], seed: int) -
                 title="Recurrence-free survival",
                 event_title="Recurrence, metastasis, progress or death",
                 horizon_days=1826,
+            ),
+            WINDOW_TASK: TaskSpec(
+                kind="classification",
+                title="Death within 3 years",
+                event_title="Death",
+                classes=("Alive at 3 years", "Dead within 3 years"),
             ),
         },
         provenance=Provenance(

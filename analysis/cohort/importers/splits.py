@@ -27,10 +27,14 @@ def draw_splits(event: pd.Series[bool], seed: int) -> pd.Series[str]:
     return split
 
 
-def draw_folds(event: pd.Series[bool], folds: int, seed: int) -> pd.Series[int]:
+def draw_folds(
+    event: pd.Series[bool], folds: int, seed: int, groups: pd.Series[int] | None = None
+) -> pd.Series[int]:
     """Fold number from 0 by subject (the index of `event`).
 
-    Raises CohortError when a fold could not hold both kinds of subjects.
+    groups: a finer division of the subjects to stratify by, where every fold can have some of
+    each group; by `event` otherwise. Raises CohortError when a fold could not hold both kinds of
+    subjects.
     """
     happened = event.to_numpy(bool)
     fewest = min(int(happened.sum()), int((~happened).sum()))
@@ -39,8 +43,11 @@ def draw_folds(event: pd.Series[bool], folds: int, seed: int) -> pd.Series[int]:
             f"folds: {folds} folds cannot be drawn from {int(happened.sum())} events among "
             f"{len(happened)} patients; choose 2 to {fewest}."
         )
+    strata = np.asarray(happened, np.int64)
+    if groups is not None and groups.value_counts().min() >= folds:
+        strata = np.asarray(groups.loc[event.index], np.int64)
     fold = np.empty(len(happened), np.int64)
-    drawn = StratifiedKFold(folds, shuffle=True, random_state=seed).split(happened, happened)
+    drawn = StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata)
     for number, (_, held_out) in enumerate(drawn):
         fold[held_out] = number
     return pd.Series(fold, index=event.index)
