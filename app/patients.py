@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -46,6 +46,22 @@ from models.contracts import Kind
 KEPT_CASES = 48
 # Test patients first: those are the ones a reader may believe a prediction of.
 SPLIT_ORDER = (Split.INTERNAL, Split.EXTERNAL, Split.TUNING, Split.TRAIN)
+
+
+class Explains(Protocol):
+    """What a report asks: the desk of the app answers, and so does the command."""
+
+    def trust(self, case: Case) -> Mapping[str, Any] | None:
+        """How far the run's explanations can be believed; None where that was not measured."""
+        ...
+
+    def ledger(self, case: Case, target: Target) -> ModalityLedger:
+        """Exact shares of the modalities."""
+        ...
+
+    def target(self, run: Run, name: str, days: Sequence[float] = ()) -> Target:
+        """'log_risk', 'survival' at `days`, or the name of a class."""
+        ...
 
 
 class PatientDesk:

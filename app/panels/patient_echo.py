@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,10 +16,11 @@ from analysis.attribution.video import METHODS, VideoMap
 from analysis.cohort.dataset import VideoReading
 from analysis.cohort.readers.echo import centre_square
 from analysis.cohort.readers.echo_header import VIEW_TITLES
+from analysis.echo import FILE, TRUTH, CycleMarks
 from analysis.explain import Choice, recommended_recording_map
 from analysis.trust.card import card
 from analysis.trust.report import report_part
-from app.figures.text import markdown
+from app.figures.text import count, markdown
 from app.panels import echo_cine, figure, patient_parts, trust_card
 from app.panels.echo_cine import Cine, CineMap
 from app.panels.patient_ct import distinct
@@ -120,6 +121,30 @@ def drawing(case: Case, modality: str) -> list[Cine]:
             for view in _reading(case, modality).views
         ]
     return kept[modality]
+
+
+def marks_words(marks: Mapping[str, CycleMarks]) -> str:
+    """Where end-diastole and end-systole of the loops come from, in sentences."""
+    said = []
+    for name, full, sources in (
+        ("ED", "End-diastole", [m.ed_from for m in marks.values()]),
+        ("ES", "End-systole", [m.es_from for m in marks.values()]),
+    ):
+        by_file, by_truth = sources.count(FILE), sources.count(TRUTH)
+        of = f"of {count(len(sources), 'loop')}"
+        if by_file:
+            said.append(
+                f"{full} ({name}): the frame nearest an R wave that the file states, in "
+                f"{by_file} {of}."
+            )
+        if by_truth:
+            said.append(
+                f"{full} ({name}) by the simulation's truth in {by_truth} {of}, which no "
+                "real file states."
+            )
+        if not by_file and not by_truth:
+            said.append(f"{full} is not marked: the files do not state it.")
+    return " ".join(said)
 
 
 def cine_map(name: str, found: VideoMap, cines: Sequence[Cine]) -> CineMap:
