@@ -263,7 +263,7 @@ def _compress(content: Dataset, frames: npt.NDArray[np.uint8]) -> None:
     if colour and syntax == JPEG2000Lossless:
         content.PhotometricInterpretation = "YBR_RCT"  # the reversible colour transform
     stream = get_encoder(syntax).iter_encode(
-        frames,
+        frames if len(frames) > 1 else frames[0],
         rows=frames.shape[1],
         columns=frames.shape[2],
         number_of_frames=len(frames),
