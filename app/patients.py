@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -71,6 +71,22 @@ class Membership:
     def everybody(self) -> bool:
         """Whether the cohort has an outcome of the task for all its patients."""
         return self.n_told == self.n
+
+
+class Explains(Protocol):
+    """What a report asks: the desk of the app answers, and so does the command."""
+
+    def trust(self, case: Case) -> Mapping[str, Any] | None:
+        """How far the run's explanations can be believed; None where that was not measured."""
+        ...
+
+    def ledger(self, case: Case, target: Target) -> ModalityLedger:
+        """Exact shares of the modalities."""
+        ...
+
+    def target(self, run: Run, name: str, days: Sequence[float] = ()) -> Target:
+        """'log_risk', 'survival' at `days`, or the name of a class."""
+        ...
 
 
 class PatientDesk:

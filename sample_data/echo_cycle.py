@@ -34,7 +34,7 @@ class Cycle:
     opening of the atrioventricular and of the arterial valves, 0..1. systole: 1 while the
     ventricular pressure is above the atrial one, when a leaking mitral valve leaks. ed_frame,
     es_frame: end-diastole and end-systole of the first whole beat, which ejects the full stroke
-    volume.
+    volume. r_waves_ms: when the R waves within the loop came, from its first frame on; not (F,).
     """
 
     phase: np.ndarray
@@ -45,6 +45,7 @@ class Cycle:
     systole: np.ndarray
     ed_frame: int
     es_frame: int
+    r_waves_ms: tuple[float, ...]
 
 
 def cycle_of(heart: Heart, rng: np.random.Generator, frames: int, fps: float) -> Cycle:
@@ -98,6 +99,7 @@ def cycle_of(heart: Heart, rng: np.random.Generator, frames: int, fps: float) ->
             1.0 - _rise(since, end_systole, relaxed),
         ),
         **_measured_frames(beat, since, leaving),
+        r_waves_ms=tuple(1000.0 * at for at in r_waves.tolist() if 0.0 <= at <= time[-1]),
     )
 
 

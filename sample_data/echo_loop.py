@@ -34,7 +34,7 @@ class Loop:
     each structure inside the fan; papillary muscles and leaflets count as part of the cavity they
     lie in, as guidelines have it. `regurgitant_jet` is there only in Doppler views of a leaking
     valve. phase: (F,), 0 at an R wave and up to 1. ed_frame, es_frame: end-diastole and
-    end-systole of one beat.
+    end-systole of one beat. r_waves_ms: the R waves within the loop, from its first frame on.
 
     The left ventricular area A and length L of the apical views obey the area-length method: with
     V = 8 A^2 / (3 pi L), ejection fraction is 1 - V(es) / V(ed).
@@ -47,6 +47,7 @@ class Loop:
     phase: np.ndarray
     ed_frame: int
     es_frame: int
+    r_waves_ms: tuple[float, ...]
 
 
 def render_loop(
@@ -100,6 +101,7 @@ def render_loop(
         phase=cycle.phase,
         ed_frame=cycle.ed_frame,
         es_frame=cycle.es_frame,
+        r_waves_ms=cycle.r_waves_ms,
     )
 
 

@@ -36,7 +36,16 @@ def write_records(
     for at, (view, loop) in enumerate(loops.items()):
         path = Path(ECHO) / str(patient.subject_id) / f"{view}.dcm"
         names = ("simulated-hf", patient.seed, patient.subject_id)
-        write_cine(folder / path, loop.frames, loop.frame_time_ms, loop.mm_per_pixel, view, names)
+        write_cine(
+            folder / path,
+            loop.frames,
+            loop.frame_time_ms,
+            loop.mm_per_pixel,
+            view,
+            names,
+            r_waves_ms=loop.r_waves_ms,
+            rate_bpm=patient.heart.rate_bpm,
+        )
         acquired = patient.index_time + timedelta(hours=3, minutes=at)
         index.append(_index_row(patient, ECHO, path, view, acquired))
         told.append(

@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis.attribution.target import Target
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.dataset import CohortDataset, Reading, VideoReading, VolumeReading
-from analysis.cohort.readers.echo import Cine, read_cine
+from analysis.cohort.readers.echo import Cine, Still, read_cine, read_still
 from analysis.cohort.readers.signal import Signal, read_signal
 from analysis.cohort.readers.volume import Volume, read_volume
 from analysis.cohort.readings import reading_for
@@ -196,6 +196,19 @@ class Case:
         if not paths:
             raise AttributionError(self._only_features(modality, "recordings"))
         return {view: read_cine(paths[view]) for view in reading.views if view in paths}
+
+    def stills(self, modality: str) -> list[tuple[str | None, Still | CohortError]]:
+        """View as the index states it (or None), and each still or strip that the model does not
+        read; in its place what is wrong with a file that cannot be decoded.
+        """
+        self.require(modality)
+        found: list[tuple[str | None, Still | CohortError]] = []
+        for view, path in self.cohort.videos(modality).stills(self.subject_id):
+            try:
+                found.append((view, read_still(path)))
+            except CohortError as error:
+                found.append((view, error))
+        return found
 
     def _only_features(self, modality: str, what: str) -> str:
         return (

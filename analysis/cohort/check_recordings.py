@@ -91,6 +91,10 @@ def check_videos(
     stills: dict[int, int] = {}
     untimed: dict[int, None] = {}
     for subject, text, path, view in files:
+        still = report.attempt(text, partial(is_still, path))
+        if still:
+            stills[subject] = stills.get(subject, 0) + 1
+            continue
         if view is None:
             what = "has no view"
             report.error(modality.path, f"file {text}", what, f"name one of {', '.join(VIEWS)}")
@@ -99,10 +103,6 @@ def check_videos(
             what = f"view '{view}' is not one of the {len(VIEWS)} known ones"
             remedy = f"name one of {', '.join(VIEWS)}"
             report.error(modality.path, f"file {text}", what, remedy)
-        still = report.attempt(text, partial(is_still, path))
-        if still:
-            stills[subject] = stills.get(subject, 0) + 1
-            continue
         having.add(subject)
         if still is None:
             continue
@@ -113,7 +113,7 @@ def check_videos(
             report.attempt(text, partial(read_cine, path))
     if stills:
         what = f"{some(stills)} with {sum(stills.values())} stills or spectral strips in all"
-        report.warn(modality.path, "view", what, "they are set aside; drop their rows")
+        report.warn(modality.path, "view", what, "they are shown; no model reads them")
     if untimed:
         what = f"{some(untimed)} with cines that do not say how fast they are"
         report.warn(modality.path, "frame time", what, "30 frames a second are assumed")

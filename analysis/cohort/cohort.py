@@ -196,7 +196,7 @@ class Cohort:
         self.modality(name, Kind.SIGNAL)
         return self._last_files(name)
 
-    def videos(self, name: str) -> Mapping[int, Mapping[str, Path]]:
+    def videos(self, name: str) -> Cines:
         """The cines of each subject by view: the last of a view by the end of the index day.
 
         Without acquisition times the first path in alphabetical order counts. A subject's headers
@@ -207,6 +207,10 @@ class Cohort:
         self.modality(name, Kind.VIDEO)
         if name not in self._videos:
             rows = self._index(name)
+            unnamed: dict[int, list[Path]] = {}
+            loose = rows[rows["view"].isna()]
+            for subject, path in zip(loose["subject_id"], loose["file"], strict=True):
+                unnamed.setdefault(int(subject), []).append(path)
             rows = rows[rows["view"].notna()]
             candidates: dict[int, dict[str, list[Path]]] = {}
             # The rows come oldest first; of each view the last is wanted.
@@ -214,7 +218,7 @@ class Cohort:
                 rows["subject_id"][::-1], rows["view"][::-1], rows["file"][::-1], strict=True
             ):
                 candidates.setdefault(int(subject), {}).setdefault(str(view), []).append(path)
-            self._videos[name] = Cines(candidates)
+            self._videos[name] = Cines(candidates, unnamed)
         return self._videos[name]
 
     def _last_files(self, name: str) -> Mapping[int, Path]:

@@ -7,6 +7,7 @@
     truth/lab_columns.parquet    task, column, term, coefficient, meaning
     truth/ecg_segments.parquet   subject_id, beat, segment, start_s, end_s, carries (the findings
                                  that the wave shows), task
+    truth/echo_loops.parquet     subject_id, view, ed_frame, es_frame, ...
     truth/echo/ID.npz            packed bits of every structure's mask, named VIEW.STRUCTURE;
                                  shape (frames, height, width)
 
@@ -163,6 +164,25 @@ class Truth:
         if not (self.folder / "echo" / f"{int(subject_id)}.npz").is_file():
             return None
         return read_echo_masks(self.cohort.folder, subject_id, str(self.cohort.spec.truth))
+
+    @cached_property
+    def _loops(self) -> pd.DataFrame | None:
+        path = self.folder / "echo_loops.parquet"
+        if not path.is_file():
+            return None
+        columns = ("subject_id", "view", "ed_frame", "es_frame")
+        return read_frame(path, columns).set_index("subject_id").sort_index()
+
+    def echo_cycle(self, subject_id: int) -> dict[str, tuple[int, int]]:
+        """{view: (end-diastolic, end-systolic frame)} of one beat in each loop that is a file."""
+        table = self._loops
+        if table is None or int(subject_id) not in table.index:
+            return {}
+        rows = table.loc[[int(subject_id)]]
+        return {
+            str(view): (int(ed), int(es))
+            for view, ed, es in zip(rows["view"], rows["ed_frame"], rows["es_frame"], strict=True)
+        }
 
     def mask(self, subject_id: int, lesion: str) -> Mask | None:
         """(D, H, W) bool on the scan file's own voxels; None where the patient has no mask file.

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from analysis.cohort.schema import OUTCOMES_FILE, SUBJECTS_FILE, CohortError, Column
 from analysis.cohort.write_recordings import write_cine as write_cine
 from analysis.cohort.write_recordings import write_signal as write_signal
+from analysis.cohort.write_recordings import write_still as write_still
 
 IMAGING_FILE = "imaging.parquet"
 FOLDS_FILE = "folds.parquet"

@@ -17,13 +17,17 @@ from pydicom.tag import Tag
 from pydicom.uid import (
     JPEG2000Lossless,
     RLELossless,
+    UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
 )
 
+from analysis.cohort.readers.echo_ecg import CineECG
 from analysis.cohort.schema import CohortError
 
 _MISSING = -32768  # of WFDB's format 16
 _COLOUR_FLOW, _TISSUE, _TWO_D, _CENTIMETRES = 2, 1, 1, 3
+# Region Spatial Format and Region Data Type of pictures without motion.
+_STRIPS = {"spectral Doppler": (3, 3), "M-mode": (2, 1)}
 
 
 def write_signal(
@@ -80,13 +84,21 @@ def write_cine(
     mm_per_pixel: float | None,
     view: str,
     ids: Sequence[object] | str | int,
+    *,
+    frame_times_ms: Sequence[float] = (),
+    r_waves_ms: Sequence[float] = (),
+    rate_bpm: float | None = None,
+    ecg: CineECG | None = None,
 ) -> Path:
     """Write an Ultrasound Multi-frame DICOM file, compressed without loss.
 
     frames: (F, H, W) or (F, H, W, 3) uint8 RGB; gray RGB is stored as gray. mm_per_pixel: scale,
     None where not known. view: name out of `readers.echo.VIEWS`. ids: what names the patient and
-    the study, e.g. (cohort, subject); with the view it gives the UIDs. Raises CohortError on
-    another shape or type, fewer than two frames, or a time or scale that is not positive.
+    the study, e.g. (cohort, subject); with the view it gives the UIDs. frame_times_ms: of each
+    frame from the first on, where they are uneven. r_waves_ms: times of R waves from the first
+    frame on; rate_bpm: heart rate; ecg: as a waveform beside the frames;
+    each is left out where it is not known. Raises CohortError on another shape or type, fewer
+    than two frames, or a time or scale that is not positive.
     """
     path = Path(path)
     frames = np.asarray(frames)
@@ -106,6 +118,50 @@ def write_cine(
     content = _cine_header(frames, frame_time_ms, view, names)
     if mm_per_pixel is not None:
         content.SequenceOfUltrasoundRegions = [_region(frames, mm_per_pixel)]
+    if len(frame_times_ms) == len(frames):
+        content.FrameIncrementPointer = Tag("FrameTimeVector")
+        content.FrameTimeVector = [f"{step:.10g}" for step in np.diff(frame_times_ms, prepend=0.0)]
+    if len(r_waves_ms):
+        content.RWaveTimeVector = [float(time) for time in r_waves_ms]
+    if rate_bpm is not None:
+        content.HeartRate = round(rate_bpm)
+    if ecg is not None:
+        content.WaveformSequence = [_waveform(ecg)]
+    _compress(content, np.ascontiguousarray(frames))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content.save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_still(
+    path: Path,
+    picture: npt.NDArray[np.uint8],
+    kind: str,
+    view: str | None,
+    ids: Sequence[object],
+) -> Path:
+    """Write a single ultrasound picture (H, W, 3) as DICOM, as `write_cine` does a loop.
+
+    kind: 'still', 'spectral Doppler' or 'M-mode', told by the picture's region. view: None where
+    not known. ids: what names the picture; they give its UIDs. Raises CohortError on another
+    shape or type.
+    """
+    path = Path(path)
+    picture = np.asarray(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise CohortError(f"{path}: cannot write {picture.shape} {picture.dtype}; give uint8 RGB.")
+    frames = picture[None]
+    if (frames == frames[..., :1]).all():
+        frames = frames[..., 0]
+    content = _cine_header(frames, 1.0, view or "", [str(part) for part in ids])
+    for name in ("NumberOfFrames", "FrameIncrementPointer", "FrameTime"):
+        delattr(content, name)
+    content.SOPClassUID = content.file_meta.MediaStorageSOPClassUID = UltrasoundImageStorage
+    if kind in _STRIPS:
+        region = _region(frames, 1.0)
+        region.RegionSpatialFormat, region.RegionDataType = _STRIPS[kind]
+        region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 0  # not known
+        content.SequenceOfUltrasoundRegions = [region]
     _compress(content, np.ascontiguousarray(frames))
     path.parent.mkdir(parents=True, exist_ok=True)
     content.save_as(path, enforce_file_format=True)
@@ -169,6 +225,35 @@ def _region(frames: npt.NDArray[np.uint8], mm_per_pixel: float) -> Dataset:
     return region
 
 
+def _waveform(ecg: CineECG) -> Dataset:
+    """One channel of 16 bits, its steps as fine as its range allows."""
+    largest = float(np.abs(ecg.values).max()) or 1.0
+    sensitivity = float(f"{largest / 32767 * 1.0001:.12g}")
+    source, channel, group = Dataset(), Dataset(), Dataset()
+    source.CodeValue, source.CodingSchemeDesignator = "2:0", "MDC"
+    source.CodeMeaning = "ECG, lead not stated"
+    channel.ChannelSourceSequence = [source]
+    channel.WaveformBitsStored = 16
+    if ecg.unit:
+        unit = Dataset()
+        unit.CodeValue = unit.CodeMeaning = ecg.unit
+        unit.CodingSchemeDesignator = "UCUM"
+        channel.ChannelSensitivity = f"{sensitivity:.12g}"
+        channel.ChannelSensitivityUnitsSequence = [unit]
+        channel.ChannelSensitivityCorrectionFactor, channel.ChannelBaseline = "1", "0"
+    group.MultiplexGroupTimeOffset = f"{ecg.start_ms:.10g}"
+    group.WaveformOriginality = "ORIGINAL"
+    group.NumberOfWaveformChannels = 1
+    group.NumberOfWaveformSamples = len(ecg.values)
+    group.SamplingFrequency = f"{1000 / ecg.step_ms:.10g}"
+    group.ChannelDefinitionSequence = [channel]
+    group.WaveformBitsAllocated = 16
+    group.WaveformSampleInterpretation = "SS"
+    group.WaveformData = np.rint(ecg.values / sensitivity).astype("<i2").tobytes()
+    group["WaveformData"].VR = "OW"
+    return group
+
+
 def _compress(content: Dataset, frames: npt.NDArray[np.uint8]) -> None:
     """JPEG 2000 without loss (small, fast) where it is installed and fits, else RLE."""
     colour = frames.ndim == 4
@@ -178,7 +263,7 @@ def _compress(content: Dataset, frames: npt.NDArray[np.uint8]) -> None:
     if colour and syntax == JPEG2000Lossless:
         content.PhotometricInterpretation = "YBR_RCT"  # the reversible colour transform
     stream = get_encoder(syntax).iter_encode(
-        frames,
+        frames if len(frames) > 1 else frames[0],
         rows=frames.shape[1],
         columns=frames.shape[2],
         number_of_frames=len(frames),

@@ -83,7 +83,8 @@ def explain(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for maps (NIfTI; CSV of signals and videos), shares and attention (CSV)."
+            help="Folder for the report (HTML), maps (NIfTI; CSV of signals and videos), shares "
+            "and attention (CSV)."
         ),
     ] = None,
     results: Annotated[
@@ -123,7 +124,10 @@ def explain(
                 progress=lambda done, total: say("Explaining", done, total),
             )
             if folder is not None:
+                from app.commands.patient_report import write_report
+
                 _write(folder, case, found)
+                write_report(folder / "report.html", case, target, found, shown, trust)
         answer = explanation_json(case, target, found, shown, trust)
     if as_json:
         print_json(answer)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import streamlit as st
 
+from analysis.cohort.readers.echo_ecg import CineECG
 from app import theme
 from app.panels import sending, static
 from app.panels.ct_viewer import frame
@@ -36,9 +37,11 @@ class Cine:
     view: its name, which overlays and the state use. frames: (F, H, W, 3) RGB or (F, H, W) grey,
     uint8; one frame is a still; None where the view was not recorded. times_ms: (F,) when each
     frame was taken, growing. mm_per_pixel: of these frames, None where not known; depth_zero_px:
-    row of the transducer's face, where the depth scale starts. ed_frame, es_frame: end-diastole
-    and end-systole. used: false where the model does not read it (stills, spectral Doppler);
-    note: said beside its title. Raises ValueError when these disagree.
+    row of the transducer's face, where the depth scale starts. ed_frames, es_frames: end-diastole
+    and end-systole of each beat where known; ed_from, es_from: who says so. r_waves_ms: on the
+    clock of times_ms. ecg: drawn below the loop, its start on the same clock. aside: 'still',
+    'spectral Doppler', ... where the model does not read it; missing: in place of frames. note:
+    said beside its title. Raises ValueError when these disagree.
     """
 
     view: str
@@ -47,10 +50,15 @@ class Cine:
     times_ms: Sequence[float] = ()
     mm_per_pixel: float | None = None
     depth_zero_px: float = 0.0
-    ed_frame: int | None = None
-    es_frame: int | None = None
+    ed_frames: Sequence[int] = ()
+    es_frames: Sequence[int] = ()
+    ed_from: str = ""
+    es_from: str = ""
+    r_waves_ms: Sequence[float] = ()
+    ecg: CineECG | None = None
     heart_rate_bpm: float | None = None
-    used: bool = True
+    aside: str = ""
+    missing: str = "not recorded"
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -70,9 +78,10 @@ class Cine:
             raise ValueError(f"view {self.view!r} has frame times that do not grow")
         if self.mm_per_pixel is not None and not self.mm_per_pixel > 0:
             raise ValueError(f"view {self.view!r} has {self.mm_per_pixel} mm a pixel")
-        for name, at in (("end-diastole", self.ed_frame), ("end-systole", self.es_frame)):
-            if at is not None and not 0 <= at < shape[0]:
-                raise ValueError(f"view {self.view!r} has {name} at frame {at} of {shape[0]}")
+        for name, frames in (("end-diastole", self.ed_frames), ("end-systole", self.es_frames)):
+            for at in frames:
+                if not 0 <= at < shape[0]:
+                    raise ValueError(f"view {self.view!r} has {name} at frame {at} of {shape[0]}")
 
     @property
     def duration_ms(self) -> float:
@@ -275,7 +284,7 @@ def view_message(
 def _described(cine: Cine) -> dict[str, Any]:
     told: dict[str, Any] = {"view": cine.view, "title": cine.title, "note": cine.note}
     if cine.frames is None:
-        return {**told, "recorded": False}
+        return {**told, "recorded": False, "missing": cine.missing}
     n, height, width = cine.frames.shape[:3]
     times = np.asarray(cine.times_ms, np.float64) if n > 1 else np.zeros(1)
     rate = cine.heart_rate_bpm
@@ -288,10 +297,25 @@ def _described(cine: Cine) -> dict[str, Any]:
         "duration": cine.duration_ms,
         "mm": cine.mm_per_pixel,
         "zero": float(cine.depth_zero_px),
-        "ed": cine.ed_frame,
-        "es": cine.es_frame,
+        "marks": [
+            *({"name": "ED", "frame": int(at), "from": cine.ed_from} for at in cine.ed_frames),
+            *({"name": "ES", "frame": int(at), "from": cine.es_from} for at in cine.es_frames),
+        ],
+        "rWaves": [float(at - times[0]) for at in cine.r_waves_ms],
+        "ecg": None if cine.ecg is None else _strip(cine.ecg, float(times[0])),
         "rate": None if rate is None or math.isnan(rate) else float(rate),
-        "used": bool(cine.used),
+        "aside": cine.aside,
+    }
+
+
+def _strip(ecg: CineECG, first_ms: float) -> dict[str, Any]:
+    """Times on the clock of the frames; values without a unit, for a strip has no scale."""
+    values = ecg.values - np.median(ecg.values)
+    largest = float(np.abs(values).max()) or 1.0
+    return {
+        "start": ecg.start_ms - first_ms,
+        "step": ecg.step_ms,
+        "values": [round(float(v), 4) for v in values / largest],
     }
 
 

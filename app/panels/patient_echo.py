@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,12 +14,15 @@ from analysis.attribution.explained import layers_of
 from analysis.attribution.target import Target
 from analysis.attribution.video import METHODS, VideoMap
 from analysis.cohort.dataset import VideoReading
-from analysis.cohort.readers.echo import centre_square
+from analysis.cohort.readers.echo import Cine as Loop
+from analysis.cohort.readers.echo import Still, centre_square
 from analysis.cohort.readers.echo_header import VIEW_TITLES
+from analysis.cohort.schema import CohortError
+from analysis.echo import FILE, TRUTH, CycleMarks, cycle_marks
 from analysis.explain import Choice, recommended_recording_map
 from analysis.trust.card import card
 from analysis.trust.report import report_part
-from app.figures.text import markdown
+from app.figures.text import count, markdown
 from app.panels import (
     echo_cine,
     figure,
@@ -34,7 +37,11 @@ from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 from models.contracts import Kind
 
+MOST_ASIDES = 12
+_FROM = {FILE: "R wave stated in the file", TRUTH: "the simulation's truth", "": ""}
+_WHO = {words: who for who, words in _FROM.items()}
 _drawn: WeakKeyDictionary[Case, dict[str, list[Cine]]] = WeakKeyDictionary()
+_aside: WeakKeyDictionary[Case, dict[str, list[Cine]]] = WeakKeyDictionary()
 
 
 def show(
@@ -54,6 +61,7 @@ def show(
         return
     try:
         cines = drawing(case, modality)
+        aside, more = asides(case, modality)
     except AttributionError as error:
         st.info(markdown(str(error)))
         return
@@ -76,7 +84,7 @@ def show(
             if heading:
                 st.subheader(markdown(heading), anchor=False)
             echo_cine.show(
-                cines,
+                [*cines, *aside],
                 key=f"echo {modality}" + (f" {place}" if place else ""),
                 alt=f"Echo of patient {case.subject_id} with what the model's prediction rests on",
                 title=f"{case.cohort.spec.title}, patient {case.subject_id}",
@@ -86,7 +94,7 @@ def show(
         "Loops play at the speed at which they were recorded. The model reads "
         f"{_reading(case, modality).frames} frames from the first one on, one in "
         f"{_reading(case, modality).stride}, of the picture's centred square; colours fade between "
-        "the cells of the map."
+        f"the cells of the map. {cycle_words(cines)}{more}"
     )
     for item, found in maps:
         part = report_part(desk.trust(item.case), modality, found.method, found.layer)
@@ -124,20 +132,88 @@ def drawing(case: Case, modality: str) -> list[Cine]:
     kept = _drawn.setdefault(case, {})
     if modality not in kept:
         found = case.cines(modality)
+        marks = cycle_marks(case, found)
         kept[modality] = [
-            Cine(view, VIEW_TITLES.get(view, view))
-            if view not in found
-            else Cine(
-                view,
-                VIEW_TITLES.get(view, view),
-                found[view].frames,
-                tuple(float(t) for t in found[view].frame_times_ms),
-                found[view].mm_per_pixel,
-                heart_rate_bpm=found[view].rate_bpm,
-            )
+            _drawn_loop(view, found[view], marks[view])
+            if view in found
+            else Cine(view, VIEW_TITLES.get(view, view))
             for view in _reading(case, modality).views
         ]
     return kept[modality]
+
+
+def _drawn_loop(view: str, loop: Loop, marks: CycleMarks) -> Cine:
+    return Cine(
+        view,
+        VIEW_TITLES.get(view, view),
+        loop.frames,
+        tuple(float(t) for t in loop.frame_times_ms),
+        loop.mm_per_pixel,
+        ed_frames=marks.ed,
+        es_frames=marks.es,
+        ed_from=_FROM[marks.ed_from],
+        es_from=_FROM[marks.es_from],
+        r_waves_ms=loop.r_waves_ms,
+        ecg=loop.ecg,
+        heart_rate_bpm=loop.rate_bpm,
+    )
+
+
+def asides(case: Case, modality: str) -> tuple[list[Cine], str]:
+    """Stills and strips, which no model reads, the first `MOST_ASIDES` of them; a sentence says
+    how many were left out. Read once a case.
+    """
+    kept = _aside.setdefault(case, {})
+    if modality not in kept:
+        found = case.stills(modality)
+        kept[modality] = [_drawn_still(n, *one) for n, one in enumerate(found, start=1)]
+    shown = kept[modality][:MOST_ASIDES]
+    left = len(kept[modality]) - len(shown)
+    return shown, f" {count(left, 'more still')} of the study are not shown." if left else ""
+
+
+def _drawn_still(number: int, view: str | None, found: Still | CohortError) -> Cine:
+    name = f"still {number}"
+    title = VIEW_TITLES.get(str(view), "") or "View not stated"
+    if isinstance(found, CohortError):
+        return Cine(name, title, missing="cannot be read", note=str(found))
+    return Cine(name, title, found.picture[None], aside=found.kind)
+
+
+def cycle_words(cines: Sequence[Cine]) -> str:
+    """Where the marks of the cycle come from, or that there are none."""
+    loops = [c for c in cines if c.frames is not None]
+    words = marks_words(
+        {c.view: CycleMarks(ed_from=_WHO[c.ed_from], es_from=_WHO[c.es_from]) for c in loops}
+    )
+    carried = sum(c.ecg is not None for c in loops)
+    if carried:
+        return f"{words} The ECG below a loop is the file's own, in {carried} of {len(loops)}."
+    return f"{words} No file carries an ECG trace of its own."
+
+
+def marks_words(marks: Mapping[str, CycleMarks]) -> str:
+    """Where end-diastole and end-systole of the loops come from, in sentences."""
+    said = []
+    for name, full, sources in (
+        ("ED", "End-diastole", [m.ed_from for m in marks.values()]),
+        ("ES", "End-systole", [m.es_from for m in marks.values()]),
+    ):
+        by_file, by_truth = sources.count(FILE), sources.count(TRUTH)
+        of = f"of {count(len(sources), 'loop')}"
+        if by_file:
+            said.append(
+                f"{full} ({name}): the frame nearest an R wave that the file states, in "
+                f"{by_file} {of}."
+            )
+        if by_truth:
+            said.append(
+                f"{full} ({name}) by the simulation's truth in {by_truth} {of}, which no "
+                "real file states."
+            )
+        if not by_file and not by_truth:
+            said.append(f"{full} is not marked: the files do not state it.")
+    return " ".join(said)
 
 
 def cine_map(name: str, found: VideoMap, cines: Sequence[Cine]) -> CineMap:

@@ -14,7 +14,7 @@ import streamlit as st
 from analysis.attribution.export import attribution_csv, map_nifti, provenance, recording_csv
 from analysis.attribution.target import Target
 from app.panels.patient_header import Shown
-from app.panels.patient_report import Collected, collect, report_of
+from app.panels.patient_report import Collected, collect, made_from, report_of, told_of
 from app.patients import PatientDesk
 from app.report import render
 
@@ -37,7 +37,15 @@ def show(
         return
     with st.spinner("Collecting the explanations; those that are missing are computed"):
         found = collect(desk, shown, targets)
-        report = report_of(desk, shown, targets, found, index_event)
+        report = report_of(
+            desk,
+            shown,
+            targets,
+            found,
+            index_event,
+            told_of(desk, shown),
+            made_from(desk, shown),
+        )
     left, right = st.columns(2)
     left.download_button(
         "Report (HTML)",

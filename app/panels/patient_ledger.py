@@ -14,7 +14,7 @@ from analysis.outlook import SurvivalOutlook
 from app.figures import ledger as figures
 from app.panels import figure
 from app.panels.patient_header import Shown
-from app.patients import PatientDesk
+from app.patients import Explains, PatientDesk
 
 
 def show(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> None:
@@ -36,7 +36,7 @@ def show(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -
     )
 
 
-def drawn(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> go.Figure:
+def drawn(desk: Explains, shown: Sequence[Shown], targets: Sequence[Target]) -> go.Figure:
     """The waterfall of each run; those of one task on one scale."""
     return figures.waterfall(
         [
@@ -65,7 +65,7 @@ def _of_log_risk(item: Shown, target: Target) -> bool:
     return isinstance(item.outlook, SurvivalOutlook) and not isinstance(target, Survival)
 
 
-def _also(desk: PatientDesk, item: Shown, target: Target) -> ModalityLedger | None:
+def _also(desk: Explains, item: Shown, target: Target) -> ModalityLedger | None:
     """The same ledger of event-free survival at the horizon, beside that of the log-risk."""
     found = item.outlook
     if isinstance(target, Survival) or not isinstance(found, SurvivalOutlook):

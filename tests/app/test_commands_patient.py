@@ -25,6 +25,7 @@ from analysis.outlook import outlook
 from analysis.predict import predict_stored
 from analysis.store import ResultStore
 from app.cli import cli
+from app.figures.text import number
 from models.checkpoint import load_run
 
 PATIENT, NO_CT = 10064, 10043
@@ -118,7 +119,11 @@ def test_files_are_read_back_as_they_were_told(
     (made,) = answer["maps"]
     layer = f"-{made['layer']}" if made["layer"] else ""
     name_of_map = f"ct-{made['method']}{layer}.nii.gz"
-    assert files == ["attention-ehr-ct.csv", name_of_map, "ehr-permutation.csv"]
+    assert files == ["attention-ehr-ct.csv", name_of_map, "ehr-permutation.csv", "report.html"]
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert f"<h1>Patient {PATIENT}</h1>" in report
+    assert "not included (blinded read)" in report
+    assert number(answer["prediction"]["log_risk"], 3) in report
     image = nib.load(out / name_of_map)
     case = open_case(
         load_run(tiny_workspace / "runs" / name),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import itertools
 import json
 import re
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from plotly.offline import get_plotlyjs
 
 from analysis.attribution.export import provenance
 from analysis.cohort.readers.volume import Volume, read_volume
@@ -339,12 +341,14 @@ def test_nothing_in_it_asks_a_network() -> None:
     document = Document(render(full_report()))
     assert not document.all("link")
     assert not [s for s in document.all("script") if "src" in s]
-    images = document.all("img")
-    assert len(images) == 2
-    for image in images:
-        source = str(image["src"])
-        assert source.startswith("data:image/png;base64,")
-        assert base64.b64decode(source.partition(",")[2])[:4] == b"\x89PNG"
+    images = [str(image["src"]) for image in document.all("img")]
+    pngs = [source for source in images if source.startswith("data:image/png;base64,")]
+    jpegs = [source for source in images if source.startswith("data:image/jpeg;base64,")]
+    # Two CT maps; two frames of the echo, of which one has the map beside it.
+    assert (len(pngs), len(jpegs), len(images)) == (2, 3, 5)
+    for kind, start in ((pngs, b"\x89PNG"), (jpegs, b"\xff\xd8\xff")):
+        for source in kind:
+            assert base64.b64decode(source.partition(",")[2]).startswith(start)
     policy = next(m for m in document.all("meta") if m.get("http-equiv"))["content"]
     assert str(policy).startswith("default-src 'none'")
 
@@ -352,7 +356,9 @@ def test_nothing_in_it_asks_a_network() -> None:
 def test_plotly_is_in_it_once_and_figures_keep_their_data() -> None:
     report = full_report()
     text = render(report)
-    assert text.count("plotly.js v") == 1
+    packed = re.findall(r'<script type="application/gzip" id="plotly">(.*?)</script>', text)
+    assert [gzip.decompress(base64.b64decode(one)).decode() for one in packed] == [get_plotlyjs()]
+    assert len(text) < 3e6
     blocks = re.findall(
         r'<script type="application/json" data-figure="(figure-\d+)">(.*?)</script>', text
     )

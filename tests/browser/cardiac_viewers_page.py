@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import streamlit as st
 
+from analysis.cohort.readers.echo_ecg import CineECG
 from analysis.cohort.readers.echo_header import VIEW_TITLES, VIEWS
 from app.panels import ecg_paper, echo_cine
 from app.panels.ecg_paper import Interval, LeadMap, PaperSignal
@@ -116,7 +117,9 @@ def loop(
 
 @st.cache_resource
 def study() -> list[Cine]:
-    """Nine loops of several lengths, a still that is not read, and SSN not recorded."""
+    """Nine loops of several lengths, one with an ECG; stills, a strip and a file that cannot be
+    read; SSN not recorded.
+    """
     cines = []
     for i, view in enumerate(VIEWS):
         title = VIEW_TITLES[view]
@@ -125,9 +128,10 @@ def study() -> list[Cine]:
             continue
         if view == "Subcostal":
             frames, times = loop(1, seed=i)
-            cines.append(Cine(view, title, frames, times, used=False))
+            cines.append(Cine(view, title, frames, times, aside="still"))
             continue
         n, step = (24, 40.0) if view == "A2C" else (32, 1000 / 30)
+        carried = view == "A4C"
         frames, times = loop(n, colour="Doppler" in view, step_ms=step, seed=i)
         cines.append(
             Cine(
@@ -136,12 +140,26 @@ def study() -> list[Cine]:
                 frames,
                 times,
                 mm_per_pixel=160 / 112,
-                ed_frame=0,
-                es_frame=n // 2,
+                ed_frames=[0],
+                es_frames=[n // 2],
+                ed_from="R wave stated in the file",
+                es_from="the simulation's truth",
+                r_waves_ms=[8.0, n * step - 40.0],
+                ecg=strip() if carried else None,
                 heart_rate_bpm=56.0,
             )
         )
+    frames, _ = loop(1, seed=20)
+    cines.append(Cine("still 1", "View not stated", frames, aside="spectral Doppler"))
+    cines.append(Cine("still 2", "View not stated", missing="cannot be read"))
     return cines
+
+
+def strip() -> CineECG:
+    """An ECG of 100 Hz along a loop: flat but for one sample of 1 mV at 500 ms."""
+    values = np.zeros(110, np.float32)
+    values[52] = 1
+    return CineECG(values, -20.0, 10.0, "mV")
 
 
 @st.cache_resource
@@ -152,7 +170,19 @@ def eleven(size: int) -> list[Cine]:
         frames, times = loop(32, colour="Doppler" in view, seed=i)
         if size != 112:
             frames = np.stack([cv2.resize(one, (size, size)) for one in frames])
-        cines.append(Cine(view, VIEW_TITLES[view], frames, times, 160 / size, 0.0, 0, 16, 56.0))
+        cines.append(
+            Cine(
+                view,
+                VIEW_TITLES[view],
+                frames,
+                times,
+                160 / size,
+                0.0,
+                [0],
+                [16],
+                heart_rate_bpm=56.0,
+            )
+        )
     return cines
 
 

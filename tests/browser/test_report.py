@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ def test_a_report_draws_without_a_network(tab: Opened, tmp_path: Path, words: st
     assert tab.said == []
     assert tab.tab.locator(".plot .main-svg").count() >= len(report.charts)
     assert tab.tab.locator("script").count() == len(report.charts) + 2
-    assert tab.tab.locator("img").evaluate_all("all => all.every(i => i.naturalWidth > 500)")
+    wide = "all => all.map(i => i.naturalWidth)"
+    assert all(n > 500 for n in tab.tab.locator(".picture img").evaluate_all(wide))
+    assert tab.tab.locator(".pair img").evaluate_all(wide) == [264] * 3
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= 1024
     waterfall = tab.tab.locator(".plot").nth(2).inner_text()
     assert "+0.44" in waterfall
@@ -64,8 +67,14 @@ def test_a_report_prints_on_a4(tab: Opened, tmp_path: Path) -> None:
     tab.tab.wait_for_function(DRAWN)
     pdf = tab.tab.pdf(prefer_css_page_size=True, print_background=True)
     assert pdf.startswith(b"%PDF")
-    assert 3 <= pdf.count(b"/Type /Page\n") <= 8
+    assert 3 <= pdf.count(b"/Type /Page\n") <= 11
+    boxes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf)
+    lying = [(float(w), float(h)) for w, h in boxes if float(w) > float(h)]
+    assert lying == [pytest.approx((297 / 25.4 * 72, 210 / 25.4 * 72), abs=0.5)]  # the ECG's
     tab.tab.emulate_media(media="print")
+    ecg = tab.tab.locator(".ecg-paper").evaluate("e => e.getBoundingClientRect().toJSON()")
+    assert ecg["width"] / 96 * 25.4 == pytest.approx(265, abs=0.02)
+    assert ecg["height"] / 96 * 25.4 == pytest.approx(135, abs=0.02)
     tab.tab.set_viewport_size({"width": 703, "height": 1000})  # A4 less its margins, in CSS px
     plots = tab.tab.locator(".plot").evaluate_all("all => all.map(p => p.getBoundingClientRect())")
     assert plots

@@ -15,6 +15,7 @@ from analysis.cohort.readers.echo import read_cine
 from analysis.cohort.readers.signal import read_signal
 from analysis.cohort.schema import CohortError, Split
 from analysis.cohort.truth import read_echo_masks
+from analysis.echo import end_diastoles
 from sample_data.heart import LEADS, VIEWS, Heart
 from sample_data.heart_cohort import (
     SIZES,
@@ -169,6 +170,12 @@ def test_files_hold_what_was_rendered(written, patients):
         assert all(np.array_equal(masks[view][name], loop.masks[name]) for name in loop.masks)
         assert loops.loc[(subject, view), "ed_frame"] == loop.ed_frame
         assert loops.loc[(subject, view), "es_frame"] == loop.es_frame
+        # The file states the R waves as a machine does; its end-diastole is the truth's, or the
+        # frame before where the R wave came between the two.
+        assert cine.r_waves_ms == pytest.approx(loop.r_waves_ms, abs=0.01)
+        assert cine.rate_bpm == round(patients[subject].heart.rate_bpm)
+        found = end_diastoles(cine.frame_times_ms, cine.r_waves_ms)
+        assert min(abs(at - loop.ed_frame) for at in found) <= 1
 
 
 def test_records_of_other_splits_reach_only_the_sink(written, patients):

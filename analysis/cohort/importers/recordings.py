@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pydicom
 from pydicom.errors import InvalidDicomError
 
 from analysis.cohort.importers.following import following_spec, write_absent
-from analysis.cohort.readers.echo import Cine, is_still, read_cine
+from analysis.cohort.readers.echo import Cine, Still, is_still, read_cine, read_still
 from analysis.cohort.readers.echo_header import VIEWS, view_name
 from analysis.cohort.readers.signal import Signal, read_signal
 from analysis.cohort.schema import CohortError, CohortSpec, Split, read_spec, write_spec
@@ -21,6 +22,7 @@ from analysis.cohort.write import (
     write_imaging,
     write_outcomes,
     write_signal,
+    write_still,
     write_subjects,
 )
 from models.contracts import Kind
@@ -36,6 +38,7 @@ class _Patient:
     name: str
     ecg: tuple[Path, Signal] | None = None
     cines: dict[str, Cine] = field(default_factory=dict)
+    stills: list[Still] = field(default_factory=list)
 
 
 def import_recordings(
@@ -50,7 +53,8 @@ def import_recordings(
     src: a folder of patient folders; or a folder, or a single file, of one patient. An ECG is a
     WFDB record (.hea) or a DICOM waveform, the first by name counts; a cine is a multi-frame
     ultrasound DICOM. views: {file name: view} where neither the header nor the file's name says
-    which view it is; such a cine is set aside otherwise, like stills and spectral Doppler.
+    which view it is; such a cine is set aside otherwise. Stills and spectral Doppler come along to
+    be shown; no model reads them.
     Samples and frames are written anew, so names and dates of the headers stay behind.
 
     Raises CohortError when nothing usable is there, a named view is unknown, or `like` does not
@@ -83,9 +87,23 @@ def import_recordings(
                 path = Path(str(echo)) / str(subject) / f"{view}.dcm"
                 step = float(cine.frame_times_ms[1] - cine.frame_times_ms[0])
                 write_cine(
-                    folder / path, cine.frames, step, cine.mm_per_pixel, view, (out.name, subject)
+                    folder / path,
+                    cine.frames,
+                    step,
+                    cine.mm_per_pixel,
+                    view,
+                    (out.name, subject),
+                    frame_times_ms=() if _even(cine) else cine.frame_times_ms.tolist(),
+                    r_waves_ms=cine.r_waves_ms,
+                    rate_bpm=cine.rate_bpm,
+                    ecg=cine.ecg,
                 )
                 rows.append(_row(echo, subject, path, view))
+            for at, still in enumerate(patient.stills if echo else (), start=1):
+                path = Path(str(echo)) / str(subject) / f"still-{at}.dcm"
+                names = (out.name, subject, at)
+                write_still(folder / path, still.picture, still.kind, still.view, names)
+                rows.append(_row(echo, subject, path, still.view))
         ids = list(range(1, len(patients) + 1))
         write_subjects(
             folder,
@@ -113,7 +131,12 @@ def import_recordings(
     return spec
 
 
-def _row(modality: str | None, subject: int, path: Path, view: str) -> dict[str, object]:
+def _even(cine: Cine) -> bool:
+    steps = np.diff(cine.frame_times_ms)
+    return bool(np.ptp(steps) < 0.01)
+
+
+def _row(modality: str | None, subject: int, path: Path, view: str | None) -> dict[str, object]:
     return {"modality": modality, "subject_id": subject, "path": path.as_posix(), "view": view}
 
 
@@ -162,7 +185,9 @@ def _read(name: str, files: list[Path], views: Mapping[str, str], say: Note) -> 
 
 def _cine(patient: _Patient, path: Path, views: Mapping[str, str], say: Note) -> None:
     if is_still(path):
-        say(f"{path.name}: set aside, a still or spectral Doppler")
+        still = read_still(path)
+        patient.stills.append(still)
+        say(f"{path.name}: {still.kind}, shown but not read by a model")
         return
     cine = read_cine(path)
     view = views.get(path.name) or cine.view or view_name(path.stem)

@@ -15,10 +15,16 @@ class Cines(Mapping[int, Mapping[str, Path]]):
     candidates: the files of each view, the most wanted first. Looking a subject up reads the
     headers of its files and keeps, of each view, the first one that is no still. A file that is
     missing or cannot be read stands for its view: whoever reads it says what is wrong with it.
+    unnamed: the subjects' files of no stated view; only stills among them count.
     """
 
-    def __init__(self, candidates: Mapping[int, Mapping[str, Sequence[Path]]]) -> None:
+    def __init__(
+        self,
+        candidates: Mapping[int, Mapping[str, Sequence[Path]]],
+        unnamed: Mapping[int, Sequence[Path]] | None = None,
+    ) -> None:
         self._candidates = candidates
+        self._unnamed = unnamed or {}
         self._found: dict[int, Mapping[str, Path]] = {}
 
     def __getitem__(self, subject: int) -> Mapping[str, Path]:
@@ -37,6 +43,16 @@ class Cines(Mapping[int, Mapping[str, Path]]):
     def __contains__(self, subject: object) -> bool:
         return subject in self._candidates
 
+    def stills(self, subject: int) -> list[tuple[str | None, Path]]:
+        """View, None where none is stated, and file of each still or strip of a subject.
+
+        Reads the headers of all of the subject's files; one that cannot be read is no still.
+        """
+        named = self._candidates.get(subject, {})
+        files = [(view, path) for view in sorted(named) for path in named[view]]
+        unnamed = [(None, path) for path in self._unnamed.get(subject, ())]
+        return [(view, path) for view, path in (*files, *unnamed) if _is_still(path)]
+
     def with_files(self) -> list[int]:
         """Subjects with at least one file that exists; none is opened."""
         return [
@@ -44,6 +60,13 @@ class Cines(Mapping[int, Mapping[str, Path]]):
             for subject, views in self._candidates.items()
             if any(path.exists() for paths in views.values() for path in paths)
         ]
+
+
+def _is_still(path: Path) -> bool:
+    try:
+        return is_still(path)
+    except CohortError:
+        return False
 
 
 def _first_cine(paths: Sequence[Path]) -> Path | None:

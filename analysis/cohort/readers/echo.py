@@ -12,15 +12,19 @@ import numpy.typing as npt
 import pydicom
 from pydicom.pixels import apply_color_lut, iter_pixels
 
+from analysis.cohort.readers.echo_ecg import CineECG, cine_ecg
 from analysis.cohort.readers.echo_header import (
     VIEWS,
     CineInfo,
     cine_info,
+    header_view,
     is_still,
     moving_header,
+    picture_header,
     probe_cine,
     short,
     sound,
+    still_kind,
     view_name,
 )
 from analysis.cohort.schema import CohortError
@@ -28,7 +32,9 @@ from analysis.cohort.schema import CohortError
 __all__ = [
     "VIEWS",
     "Cine",
+    "CineECG",
     "CineInfo",
+    "Still",
     "centre_square",
     "for_model",
     "frame_numbers",
@@ -36,6 +42,7 @@ __all__ = [
     "probe_cine",
     "read_cine",
     "read_for_model",
+    "read_still",
     "view_name",
 ]
 
@@ -54,7 +61,8 @@ class Cine:
     first one of the file. timed: false where the file does not say how fast, and 30 frames a
     second are assumed. view: out of VIEWS, None where the file names none. is_colour: colour
     Doppler. mm_per_pixel: same along both sides, None where not calibrated. rate_bpm: heart rate
-    noted by the machine, or None.
+    noted by the machine, or None. r_waves_ms: R waves that the machine noted, from the first frame
+    of the file on. ecg: what the file carries beside the frames, or None.
     """
 
     frames: Frames
@@ -64,6 +72,21 @@ class Cine:
     mm_per_pixel: float | None
     timed: bool = True
     rate_bpm: float | None = None
+    r_waves_ms: tuple[float, ...] = ()
+    ecg: CineECG | None = None
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture of a study that shows no motion, which no model here reads.
+
+    picture: (H, W, 3) uint8 RGB; of a strip of several frames the last one. kind: 'still',
+    'spectral Doppler' or 'M-mode'. view: out of VIEWS, None where the file names none.
+    """
+
+    picture: Frames
+    kind: str
+    view: str | None
 
 
 def read_cine(path: Path, take: Sequence[int] | npt.NDArray[np.int64] | None = None) -> Cine:
@@ -76,18 +99,9 @@ def read_cine(path: Path, take: Sequence[int] | npt.NDArray[np.int64] | None = N
     with sound(path):
         header = moving_header(path)
         info = cine_info(header)
+        ecg = cine_ecg(header)
     wanted = np.arange(info.frames) if take is None else np.asarray(take, np.int64)
-    try:
-        decoded = iter_pixels(path, raw=False, indices=None if take is None else wanted.tolist())
-        pictures = [_rgb(picture, header) for picture in decoded]
-        if len(pictures) != len(wanted):
-            raise ValueError(f"{len(pictures)} of {len(wanted)} frames")
-        frames = np.stack(pictures)
-    except Exception as error:  # decoders raise whatever they like on a damaged file
-        raise CohortError(
-            f"{path}: the frames cannot be decoded, perhaps truncated "
-            f"({short(error)}); copy the file again."
-        ) from error
+    frames = _decoded(path, header, None if take is None else wanted.tolist(), len(wanted))
     colour = info.is_colour
     return Cine(
         frames=frames,
@@ -97,7 +111,32 @@ def read_cine(path: Path, take: Sequence[int] | npt.NDArray[np.int64] | None = N
         mm_per_pixel=info.mm_per_pixel,
         timed=info.timed,
         rate_bpm=info.rate_bpm,
+        r_waves_ms=info.r_waves_ms,
+        ecg=ecg,
     )
+
+
+def read_still(path: Path) -> Still:
+    """Read a file that `is_still`. Raises CohortError as `read_cine` does."""
+    with sound(path):
+        header = picture_header(path)
+        last = int(header.get("NumberOfFrames") or 1) - 1
+        kind, view = still_kind(header), header_view(header)
+    return Still(_decoded(path, header, [last], 1)[0], kind, view)
+
+
+def _decoded(path: Path, header: pydicom.Dataset, take: list[int] | None, count: int) -> Frames:
+    """(count, H, W, 3) the frames asked for (None: all)."""
+    try:
+        pictures = [_rgb(one, header) for one in iter_pixels(path, raw=False, indices=take)]
+        if len(pictures) != count:
+            raise ValueError(f"{len(pictures)} of {count} frames")
+        return np.stack(pictures)
+    except Exception as error:  # decoders raise whatever they like on a damaged file
+        raise CohortError(
+            f"{path}: the frames cannot be decoded, perhaps truncated "
+            f"({short(error)}); copy the file again."
+        ) from error
 
 
 # ---------------------------------------------------------------- for a model

@@ -49,6 +49,7 @@ _ALIASES = {
 _VIEW_NAMES = {view.replace("_", "").lower(): view for view in VIEWS} | _ALIASES
 # Region Spatial Format, Region Data Type and Physical Units of DICOM PS3.3, C.8.5.5.
 _TWO_D, _COLOUR_FLOW, _CENTIMETRES = 1, 2, 3
+_STRIPS = {3: "spectral Doppler", 2: "M-mode"}
 _ASSUMED_MS = 1000 / 30
 
 
@@ -60,7 +61,8 @@ class CineInfo:
     timed: false where the file does not say how fast, and 30 frames a second are assumed. view:
     out of VIEWS, None where the header names none. mm_per_pixel: None where the picture is not
     calibrated. is_colour: whether it says that it shows flow in colour; None where it does not
-    say. rate_bpm: heart rate as noted by the machine.
+    say. rate_bpm: heart rate as noted by the machine. r_waves_ms: times of the R waves that the
+    machine noted, from the first frame on; empty where it noted none.
     """
 
     frames: int
@@ -71,11 +73,18 @@ class CineInfo:
     mm_per_pixel: float | None
     is_colour: bool | None
     rate_bpm: float | None
+    r_waves_ms: tuple[float, ...] = ()
 
 
 def view_name(source: str) -> str | None:
     """The view out of VIEWS that a text names ('a4c', 'PLAX', 'Apical four chamber'), or None."""
     return _VIEW_NAMES.get(re.sub(r"[^a-z0-9]|view", "", source.lower()))
+
+
+def still_kind(header: pydicom.Dataset) -> str:
+    """What a file that `is_still` shows: 'still', 'spectral Doppler' or 'M-mode'."""
+    formats = [int(region.get("RegionSpatialFormat", 0)) for region in _regions(header)]
+    return next((words for code, words in _STRIPS.items() if code in formats), "still")
 
 
 def is_still(source: Path | pydicom.Dataset) -> bool:
@@ -129,11 +138,17 @@ def _header(path: Path) -> pydicom.Dataset:
 
 def moving_header(path: Path) -> pydicom.Dataset:
     """The header of a cine that can be decoded here."""
+    header = picture_header(path)
+    if is_still(header):
+        raise CohortError(f"{path}: a still or a spectral strip, no cine; leave it out.")
+    return header
+
+
+def picture_header(path: Path) -> pydicom.Dataset:
+    """The header of a cine or a still that can be decoded here."""
     header = _header(path)
     if int(header.get("Rows") or 0) < 1 or int(header.get("Columns") or 0) < 1:
         raise CohortError(f"{path}: the DICOM file holds no picture; give an ultrasound cine.")
-    if is_still(header):
-        raise CohortError(f"{path}: a still or a spectral strip, no cine; leave it out.")
     syntax = header.file_meta.get("TransferSyntaxUID")
     try:
         decoder = get_decoder(syntax)
@@ -161,10 +176,11 @@ def cine_info(header: pydicom.Dataset) -> CineInfo:
         shape=shape,
         frame_times_ms=_even(count, _ASSUMED_MS) if times is None else times,
         timed=times is not None,
-        view=_view(header),
+        view=header_view(header),
         mm_per_pixel=_mm_per_pixel(header, shape),
         is_colour=_says_colour(header),
         rate_bpm=beats if beats > 0 else None,
+        r_waves_ms=_r_waves(header),
     )
 
 
@@ -184,7 +200,16 @@ def _even(count: int, step_ms: float) -> npt.NDArray[np.float64]:
     return np.asarray(np.arange(count) * step_ms, np.float64)
 
 
-def _view(header: pydicom.Dataset) -> str | None:
+def _r_waves(header: pydicom.Dataset) -> tuple[float, ...]:
+    """R Wave Time Vector (0018,6060), ms; nothing where it is not finite or does not grow."""
+    noted = header.get("RWaveTimeVector")
+    times = np.atleast_1d(np.asarray(() if noted is None else noted, np.float64))
+    sound_times = np.isfinite(times).all() and (np.diff(times) > 0).all()
+    return tuple(times.tolist()) if sound_times else ()
+
+
+def header_view(header: pydicom.Dataset) -> str | None:
+    """The view out of VIEWS that a header names, or None."""
     codes = header.get("ViewCodeSequence") or ()
     texts = [str(code.get("CodeMeaning", "")) for code in codes]
     texts += [str(header.get(name) or "") for name in ("ViewName", "SeriesDescription")]

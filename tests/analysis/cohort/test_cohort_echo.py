@@ -24,6 +24,7 @@ from analysis.cohort.readers import cines, echo_header
 from analysis.cohort.readers.echo import (
     VIEWS,
     Cine,
+    CineECG,
     centre_square,
     for_model,
     frame_numbers,
@@ -31,6 +32,7 @@ from analysis.cohort.readers.echo import (
     probe_cine,
     read_cine,
     read_for_model,
+    read_still,
     view_name,
 )
 from analysis.cohort.schema import (
@@ -41,7 +43,14 @@ from analysis.cohort.schema import (
     TaskSpec,
     write_spec,
 )
-from analysis.cohort.write import write_cine, write_imaging, write_outcomes, write_subjects
+from analysis.cohort.write import (
+    write_cine,
+    write_imaging,
+    write_outcomes,
+    write_still,
+    write_subjects,
+)
+from analysis.echo import end_diastoles
 from models.contracts import Kind
 
 Bytes = npt.NDArray[np.uint8]
@@ -277,7 +286,117 @@ def test_views_are_known_by_name(text: str, view: str | None) -> None:
     assert view_name(text) == view
 
 
+# ---------------------------------------------------------------- the cycle, the ECG
+
+
+def test_r_waves_and_rate_are_those_that_the_file_states(tmp_path: Path) -> None:
+    frames = noise(4, 8, 8)
+    path = write_cine(
+        tmp_path / "c.dcm", frames, 40, None, "A4C", 1, r_waves_ms=[0.0, 93.5], rate_bpm=64.4
+    )
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    assert header[0x0018, 0x6060].value == [0.0, 93.5]
+    info, cine = probe_cine(path), read_cine(path)
+    assert info.r_waves_ms == cine.r_waves_ms == (0.0, 93.5)
+    assert info.rate_bpm == cine.rate_bpm == 64
+    assert read_cine(edit(path, RWaveTimeVector=0.0)).r_waves_ms == (0.0,)
+    for nonsense in ([60.0, 20.0], [float("nan")]):
+        assert read_cine(edit(path, RWaveTimeVector=nonsense)).r_waves_ms == ()
+    assert read_cine(edit(path, RWaveTimeVector=None)).r_waves_ms == ()
+    assert read_cine(path).ecg is None
+
+
+def test_end_diastole_is_the_frame_nearest_an_r_wave() -> None:
+    even = np.arange(5) * 40.0
+    assert end_diastoles(even, []) == ()
+    assert end_diastoles(even, [19, 61]) == (0, 2)
+    assert end_diastoles(even, [-19, 179]) == (0, 4)  # within half a frame of the loop
+    assert end_diastoles(even, [-21, 181, 500]) == ()
+    assert end_diastoles(even, [118, 121]) == (3,)
+    assert end_diastoles([0, 10, 100, 110], [40, 70]) == (1, 2)
+    assert end_diastoles([0], [0]) == ()
+
+
+def test_uneven_frames_keep_their_times(tmp_path: Path) -> None:
+    times = [0, 30, 65.5, 85.5]
+    path = write_cine(tmp_path / "c.dcm", noise(4, 8, 8), 30, None, "A4C", 1, frame_times_ms=times)
+    assert read_cine(path).frame_times_ms.tolist() == times
+
+
+def test_an_ecg_beside_the_frames_is_read_as_it_was_written(tmp_path: Path) -> None:
+    wave = np.sin(np.arange(200) / 9).astype(np.float32) * 1.3
+    path = write_cine(
+        tmp_path / "c.dcm", noise(3, 8, 8), 40, None, "A4C", 1, ecg=CineECG(wave, -12.5, 4.0, "mV")
+    )
+    found = read_cine(path).ecg
+    assert found is not None
+    assert (found.start_ms, found.step_ms, found.unit) == (-12.5, 4.0, "mV")
+    np.testing.assert_allclose(found.values, wave, atol=1e-4)
+    # A channel of something else is no ECG, and a damaged one does not take the loop away.
+    content = pydicom.dcmread(path)
+    channel = content.WaveformSequence[0].ChannelDefinitionSequence[0]
+    channel.ChannelSourceSequence[0].CodeMeaning = "Respiration"
+    content.save_as(tmp_path / "r.dcm")
+    assert read_cine(tmp_path / "r.dcm").ecg is None
+    channel.ChannelSourceSequence[0].CodeMeaning = "ECG Lead II"
+    del content.WaveformSequence[0].WaveformData
+    content.save_as(tmp_path / "d.dcm")
+    assert read_cine(tmp_path / "d.dcm").ecg is None
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_an_ecg_as_the_curve_of_older_files(tmp_path: Path, pairs: bool) -> None:
+    """By hand: 10, 20, 30 and -5, a sample every 5 ms from 15 ms on."""
+    values, times = [10, 20, 30, -5], [15, 20, 25, 30]
+    content = pydicom.dcmread(write_cine(tmp_path / "c.dcm", noise(3, 8, 8), 40, None, "A4C", 1))
+    content.add_new(0x50020005, "US", 2 if pairs else 1)
+    content.add_new(0x50020010, "US", 4)
+    content.add_new(0x50020020, "CS", "ECG")
+    content.add_new(0x50020030, "SH", ["MSEC", "NONE"])
+    content.add_new(0x50020103, "US", 1)  # signed 16 bits
+    if not pairs:
+        content.add_new(0x50020110, "US", [0, 1])  # time by start and step
+        content.add_new(0x50020112, "US", 15)
+        content.add_new(0x50020114, "US", 5)
+    data = np.stack([times, values], 1) if pairs else np.asarray(values)
+    content.add_new(0x50023000, "OW", data.astype("<i2").tobytes())
+    content.save_as(tmp_path / "ecg.dcm")
+    found = read_cine(tmp_path / "ecg.dcm").ecg
+    assert found is not None
+    assert (found.start_ms, found.step_ms) == (15, 5)
+    assert found.values.tolist() == values
+    content[0x50020030].value = ["NONE", "NONE"]  # no time axis: nothing to draw it along
+    content.save_as(tmp_path / "ecg.dcm")
+    assert read_cine(tmp_path / "ecg.dcm").ecg is None
+
+
 # ---------------------------------------------------------------- stills, bad files
+
+
+@pytest.mark.parametrize("kind", ["still", "spectral Doppler", "M-mode"])
+def test_stills_are_read_to_be_shown(tmp_path: Path, kind: str) -> None:
+    picture = noise(40, 50, 3)
+    path = write_still(tmp_path / "s.dcm", picture, kind, "A4C", ("hf", 7, 1))
+    assert is_still(path)
+    still = read_still(path)
+    np.testing.assert_array_equal(still.picture, picture)
+    assert (still.kind, still.view) == (kind, "A4C")
+    unnamed = read_still(
+        write_still(tmp_path / "u.dcm", picture[..., :1].repeat(3, 2), kind, None, (1,))
+    )
+    np.testing.assert_array_equal(unnamed.picture, picture[..., :1].repeat(3, 2))
+    assert unnamed.view is None
+
+
+def test_of_a_strip_of_several_frames_the_last_is_shown(tmp_path: Path) -> None:
+    frames = noise(3, 40, 40, 3)
+    path = write_cine(tmp_path / "c.dcm", frames, 40, 1.0, "A4C", 1)
+    content = pydicom.dcmread(path)
+    content.SequenceOfUltrasoundRegions[0].RegionSpatialFormat = 3
+    content.save_as(path)
+    still = read_still(path)
+    assert still.kind == "spectral Doppler"
+    np.testing.assert_array_equal(still.picture, frames[-1])
 
 
 def test_stills_and_strips_are_told_without_their_pixels(tmp_path: Path) -> None:
@@ -436,6 +555,26 @@ def test_cohort_gives_the_last_cine_of_each_view(echo_cohort: Path) -> None:
     assert 3 not in videos
     assert cohort.having("echo").tolist() == [1, 2]
     assert videos is cohort.videos("echo")
+
+
+def test_stills_of_a_subject_are_found_by_their_headers(
+    echo_cohort: Path, edit: Callable[..., None]
+) -> None:
+    def unname(index: pd.DataFrame) -> pd.DataFrame:
+        index.loc[index["path"] == "echo/still.dcm", "view"] = None
+        return index
+
+    stills = Cohort.open(echo_cohort).videos("echo").stills
+    assert [(view, path.stem) for view, path in stills(1)] == [("A4C", "still")]
+    assert [(view, path.stem) for view, path in stills(2)] == [("Apical_Doppler", "strip")]
+    edit(echo_cohort / "imaging.parquet", unname)
+    found = Cohort.open(echo_cohort).videos("echo")
+    assert [(view, path.stem) for view, path in found.stills(1)] == [(None, "still")]
+    assert found[1]["A4C"].stem == "wanted"
+    # A still needs no view: nothing reads it.
+    assert not [str(p) for p in check_cohort(echo_cohort) if "still.dcm" in str(p)]
+    (echo_cohort / "echo" / "still.dcm").write_bytes(b"junk")
+    assert found.stills(1) == []
 
 
 def test_headers_are_read_when_a_subject_is_looked_up(
