@@ -258,7 +258,15 @@ def test_a_report_of_two_tasks_is_blinded_for_each(desk, tasks, severe_patient, 
 
     def text(*asked: str) -> str:
         monkeypatch.setattr(patient_report, "asked", lambda task: task.name in asked)
-        made = patient_report.report_of(desk, shown, targets, found, "admission")
+        made = patient_report.report_of(
+            desk,
+            shown,
+            targets,
+            found,
+            "admission",
+            patient_report.told_of(desk, shown),
+            patient_report.made_from(desk, shown),
+        )
         return " ".join(html.unescape(report.render(made)).split())
 
     death, stroke = (f"<dt>Outcome: {t}</dt><dd>" for t in (shown[0].task.title, STROKE_TITLE))
