@@ -6,10 +6,10 @@ made inside the commands, so that `fusionlens --help` answers at once.
 
 from __future__ import annotations
 
-from app.commands import cohorts, patient, runs, serve
+from app.commands import cohorts, missing, patient, runs, serve
 from app.commands.base import cli
 
-__all__ = ["cli", "cohorts", "main", "patient", "runs", "serve"]
+__all__ = ["cli", "cohorts", "main", "missing", "patient", "runs", "serve"]
 
 
 def main() -> None:
