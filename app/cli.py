@@ -6,10 +6,20 @@ made inside the commands, so that `fusionlens --help` answers at once.
 
 from __future__ import annotations
 
-from app.commands import benchmark, cohorts, patient, representation, runs, serve
+from app.commands import benchmark, cohorts, missing, patient, representation, runs, serve
 from app.commands.base import cli
 
-__all__ = ["benchmark", "cli", "cohorts", "main", "patient", "representation", "runs", "serve"]
+__all__ = [
+    "benchmark",
+    "cli",
+    "cohorts",
+    "main",
+    "missing",
+    "patient",
+    "representation",
+    "runs",
+    "serve",
+]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ page = st.navigation(
         st.Page("views/compare.py", title="Compare"),
         st.Page("views/survival.py", title="Survival"),
         st.Page("views/patient.py", title="Patient"),
+        st.Page("views/modalities.py", title="Modalities"),
         st.Page("views/representation.py", title="Representation"),
         st.Page("views/retrieval.py", title="Retrieval"),
         st.Page("views/trust.py", title="Trust"),

@@ -11,6 +11,7 @@ about half of them a little worse. What counts is the mean change with its inter
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from analysis.missing.predictions import Floats, SubsetPredictions, subset_predi
 from analysis.store import Result, ResultStore
 from analysis.survival.baseline import survival_curve
 from analysis.survival.comparison import (
+    LEVEL,
     ConfidenceInterval,
     holm,
     percentile_interval,
@@ -61,9 +63,9 @@ def monotonicity(
     Plain JSON, stored. `modalities`: one row each with n (patients who have it and something else
     of the run), only (patients left out because it is all they have), worse, same, better
     (counts), worse_share (Wilson), mean_change (loss with minus loss without: above zero is
-    harm; percentiles of resampled patients), p and p_holm over
-    modalities, harm ('worse', 'better' where the interval excludes zero, else null) and `worst`,
-    up to 20 patients by the size of the harm. `lattice`: see analysis/missing/lattice.py.
+    harm; percentiles of resampled patients), p and p_holm over modalities, harm ('worse' or
+    'better' where the interval excludes zero and Holm p < 0.05, else null) and `worst`, up to 20
+    patients by the size of the harm. `lattice`: see analysis/missing/lattice.py.
     """
     return dict(_stored(run, cohort, split, store, n_resamples, seed, progress).content)
 
@@ -113,7 +115,7 @@ def _stored(
         "split": split,
         "n_resamples": n_resamples,
         "seed": seed,
-        "version": 2,
+        "version": 3,
     }
     if run.config.task.kind == "survival":
         # No part of the run's hash, and the loss depends on it.
@@ -167,7 +169,8 @@ def _rows(
     seed: int,
 ) -> list[dict[str, Any]]:
     names = found.design.modalities
-    rows, ps = [], []
+    rows: list[dict[str, Any]] = []
+    ps = []
     for at, name in enumerate(names):
         change = with_it - without[at]
         known = np.flatnonzero(~np.isnan(change))
@@ -190,12 +193,12 @@ def _rows(
                 "loss_without": number_json(float(without[at, known].mean()) if len(gap) else _NAN),
                 "mean_change": interval_json(mean),
                 "p": number_json(p),
-                "harm": _harm(mean),
                 "worst": _worst(found, task, name, change, with_it, without[at]),
             }
         )
     for row, p_holm in zip(rows, holm(np.array(ps)).tolist(), strict=True):
         row["p_holm"] = number_json(p_holm)
+        row["harm"] = _harm(row["mean_change"], p_holm)
     return rows
 
 
@@ -208,10 +211,13 @@ def _mean(gap: Floats, n_resamples: int, seed: int) -> tuple[ConfidenceInterval,
     return percentile_interval(float(gap.mean()), sample), two_sided_p(sample)
 
 
-def _harm(mean: ConfidenceInterval) -> str | None:
-    if mean.low > 0:
+def _harm(mean: Mapping[str, float | None], p_holm: float) -> str | None:
+    low, high = mean["low"], mean["high"]
+    if low is None or high is None or not p_holm < 1 - LEVEL:
+        return None
+    if low > 0:
         return "worse"
-    return "better" if mean.high < 0 else None
+    return "better" if high < 0 else None
 
 
 def _worst(

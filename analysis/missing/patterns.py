@@ -46,8 +46,9 @@ def availability(
     """Patterns of the run's modalities by split and site, with outcomes; plain JSON, stored.
 
     Patients with an outcome for the run's task. `groups`: one for each split and site that has
-    patients, and for all of them ('all'): n, events, `marginals` {modality: patients},
-    `patterns` (most frequent first: modalities, n, events, rate) and `test`. Rate: events per 100
+    patients, and for all of them ('all'; p-values are not adjusted for their number): n, events,
+    `marginals` {modality: patients}, `patterns` (most frequent first: modalities, n, events, rate)
+    and `test`. `outcome` names what the events are. Rate: events per 100
     patient-years with Garwood's exact interval (Fam Med 1936), or the share of the second of two
     classes with Wilson's. Test: log-rank over patterns, or chi-squared with 9,999 permutations;
     patterns of fewer than 10 patients are put together, and left out if they stay fewer.
@@ -59,7 +60,7 @@ def availability(
         "cohort": cohort.fingerprint,
         "task": run.config.task.name,
         "seed": seed,
-        "version": 1,
+        "version": 2,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -83,6 +84,7 @@ def availability(
             "modalities": {n: m.title for n, m in run.config.modalities.items()},
             "task": task.name,
             "kind": task.kind,
+            "outcome": task.event_title or (task.classes[1] if len(task.classes) == 2 else ""),
             "splits": splits,
             "sites": sites,
             "groups": groups,

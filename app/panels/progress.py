@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import streamlit as st
 
+from analysis.features import Progress
 from app.figures.text import markdown
 from app.workspace import Task, Workspace
 from models.checkpoint import Run
@@ -32,5 +34,29 @@ def predictions(
     try:
         with st.spinner("Reading stored predictions, or computing those that are missing"):
             return workspace.predictable(task, runs, splits, progress)
+    finally:
+        place.empty()
+
+
+@contextmanager
+def counted(words: str) -> Iterator[Progress]:
+    """A function (done, of all) that shows a bar with `words` once the work takes noticeable time.
+
+    Stored results are read at once and show none.
+    """
+    place = st.empty()
+    began = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        if time.monotonic() - began > 0.7:
+            place.progress(
+                min(done / max(total, 1), 1.0),
+                text=f"{markdown(words)}: {done:,} of {total:,} patients. The answer is stored and "
+                "found again.",
+            )
+
+    try:
+        with st.spinner(f"{markdown(words)}, or reading what is stored"):
+            yield progress
     finally:
         place.empty()
