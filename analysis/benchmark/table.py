@@ -80,7 +80,8 @@ def make_lines(
     measures = MEASURES[kind]
     done = {name: {r["fold"]: r for r in results} for name, results in found.items() if results}
     most = max((len(by_fold) for by_fold in done.values()), default=0)
-    peers = [r.name for r in rows if r.group == REGRESSION and len(done.get(r.name, {})) == most]
+    peers = [r.name for r in rows if r.group == REGRESSION and r.name in done]
+    peers = [name for name in peers if len(done[name]) == most]
     peers = [name for name in peers if _values(done[name].values(), measures[0])]
     best = max(
         peers, key=lambda n: float(np.mean(_values(done[n].values(), measures[0]))), default=""
