@@ -154,7 +154,7 @@ def train_run(plan: Plan, stage: Stage | None = None, accelerator: str = "auto")
         classes=task.classes,
     )
     strategy_class = STRATEGIES.get(plan.strategy)
-    strategy_config = _strategy_config(strategy_class, plan, task.kind)
+    strategy_config = _strategy_config(strategy_class, plan, entry)
     strategy = strategy_class(stream_widths(prepared.encoders), entry.outputs, strategy_config)
     frozen = [name for name, e in prepared.entries.items() if e.frozen]
     model = FusionModel(prepared.encoders, strategy, frozen)
@@ -223,11 +223,16 @@ def train_run(plan: Plan, stage: Stage | None = None, accelerator: str = "auto")
     return load_run(out, [plan.encoder_store, *plan.encoder_folders])
 
 
-def _strategy_config(strategy: type[FusionStrategy], plan: Plan, kind: str) -> FusionConfig:
-    """The strategy's settings; one that words its answers is told what it is asked."""
+def _strategy_config(strategy: type[FusionStrategy], plan: Plan, task: TaskEntry) -> FusionConfig:
+    """The strategy's settings; one that words its answers is told what it is asked.
+
+    One logit gets an intercept: with more classes the heads have their own.
+    """
     chosen = dict(plan.strategy_config)
     if "task" in strategy.Config.model_fields:
-        chosen.setdefault("task", "prognosis" if kind == "survival" else "diagnosis")
+        chosen.setdefault("task", "prognosis" if task.kind == "survival" else "diagnosis")
+    if task.kind == "classification" and task.outputs == 1 and strategy.takes_intercept:
+        chosen.setdefault("intercept", True)
     return strategy.Config.model_validate(chosen)
 
 

@@ -32,11 +32,16 @@ FEWEST_EVENTS = 2 * FOLDS
 
 @dataclass(frozen=True)
 class LinearStart:
-    """weight (P, K). penalty, l1_ratio: the chosen ones, as scikit-survival names them."""
+    """weight (P, K). penalty, l1_ratio: the chosen ones, as scikit-survival names them.
+
+    intercept: (1,) of two classes, none otherwise: a log-risk has none, and with more classes
+    the network's own head has one a class.
+    """
 
     weight: Floats
     penalty: float
     l1_ratio: float
+    intercept: Floats | None = None
 
 
 def cox_start(
@@ -115,5 +120,8 @@ def class_start(x: Floats, label: npt.NDArray[np.int64], outputs: int) -> Linear
     weight = np.zeros((x.shape[1], outputs))
     weight[:, : len(coefficients)] = coefficients.T
     return LinearStart(
-        weight, 1 / float(search.best_params_["C"]), float(search.best_params_["l1_ratio"])
+        weight,
+        1 / float(search.best_params_["C"]),
+        float(search.best_params_["l1_ratio"]),
+        search.best_estimator_.intercept_ if outputs == 1 else None,
     )

@@ -190,7 +190,8 @@ class _Module(L.LightningModule):  # type: ignore[misc]
         if output.unimodal and self.settings.branch_weight:
             for name, prediction in output.unimodal.items():
                 rows = torch.nonzero(batch.inputs[name].present)[:, 0]
-                part = outcome_loss(self.kind, prediction[rows], batch[rows.tolist()])
+                alone = self.model.strategy.with_intercept(prediction[rows])
+                part = outcome_loss(self.kind, alone, batch[rows.tolist()])
                 loss = loss + self.settings.branch_weight * part
         for name, term in output.losses.items():
             self._note(f"train_{name}_loss", float(term.detach()))
@@ -390,6 +391,20 @@ def start_linear(
     return found
 
 
+def start_intercept(model: FusionModel, data: SplitData, start: LinearStart | None) -> None:
+    """Set a strategy's intercept to the linear start's, or to the training patients' log-odds."""
+    intercept = model.strategy.intercept
+    if intercept is None or data.label is None:
+        return
+    if start is not None and start.intercept is not None:
+        value = torch.from_numpy(start.intercept).to(intercept.dtype)
+    else:
+        share = data.label.double().mean().clamp(1e-3, 1 - 1e-3)
+        value = torch.logit(share).to(intercept.dtype).expand_as(intercept)
+    with torch.no_grad():
+        intercept.copy_(value)
+
+
 def train(
     model: FusionModel,
     kind: Literal["survival", "classification"],
@@ -408,8 +423,8 @@ def train(
     """
     started = time.perf_counter()
     fit_statistics(model, training)
-    if settings.linear_start:
-        start_linear(model, kind, training)
+    start = start_linear(model, kind, training) if settings.linear_start else None
+    start_intercept(model, training, start)
     module = _Module(model, kind, settings, score)
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     precision = (

@@ -36,6 +36,7 @@ class FusionConfig(BaseModel):
 
     width: of the shared space. modality_dropout: chance that a present modality is hidden from
     a training step (one always stays). linear_path: add a linear term from each summary.
+    intercept: add a learnt constant, which a log-risk has no use for and a logit does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +46,7 @@ class FusionConfig(BaseModel):
     dropout: float = Field(default=0.25, ge=0, lt=1)
     modality_dropout: float = Field(default=0.2, ge=0, lt=1)
     linear_path: bool = True
+    intercept: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class FusionStrategy(nn.Module, ABC):
     Config: ClassVar[type[FusionConfig]] = FusionConfig
     title: ClassVar[str] = ""
     min_modalities: ClassVar[int] = 2
+    takes_intercept: ClassVar[bool] = True
 
     def __init__(
         self, streams: Mapping[str, StreamWidths], outputs: int, config: FusionConfig
@@ -169,6 +172,7 @@ class FusionStrategy(nn.Module, ABC):
                 layer = nn.Linear(widths.pooled, outputs, bias=False)
                 nn.init.zeros_(layer.weight)
                 self.linear[name] = layer
+        self.intercept = nn.Parameter(torch.zeros(outputs)) if config.intercept else None
 
     @abstractmethod
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
@@ -232,6 +236,10 @@ class FusionStrategy(nn.Module, ABC):
         hide &= ~everything[:, None]
         return {name: encoded[name].without(hide[:, i]) for i, name in enumerate(names)}
 
+    def with_intercept(self, prediction: Tensor) -> Tensor:
+        """A prediction (B, K) moved by the intercept, where the strategy has one."""
+        return prediction if self.intercept is None else prediction + self.intercept
+
     def linear_terms(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """{modality: (B, K)} terms of the linear path; an absent modality contributes nothing.
 
@@ -258,6 +266,7 @@ class FusionStrategy(nn.Module, ABC):
         if not combined.includes_linear:
             for term in linear.values():
                 prediction = prediction + term
+        prediction = self.with_intercept(prediction)
         return FusionOutput(
             prediction=prediction,
             before={name: stream.summary for name, stream in streams.items()},

@@ -201,6 +201,8 @@ class TGMM(FusionStrategy):
     title = "TGMM (textual guidance)"
     Config = TGMMConfig
     min_modalities = 1
+    # A prediction is what the answers' words are worth, and nothing beside them.
+    takes_intercept = False
 
     def __init__(self, streams: Mapping[str, Widths], outputs: int, config: TGMMConfig) -> None:
         super().__init__(streams, outputs, config)

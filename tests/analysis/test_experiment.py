@@ -23,10 +23,11 @@ from analysis.evaluation import (
     learning_data,
     risk_groups,
 )
-from analysis.experiment import EHR_ENCODERS, Plan, train_run
+from analysis.experiment import EHR_ENCODERS, Plan, _strategy_config, train_run
 from analysis.predict import predict, predict_stored
 from analysis.store import ResultStore, result_key
-from models.checkpoint import RunError, load_run
+from models.checkpoint import RunError, TaskEntry, load_run
+from models.fusion.base import STRATEGIES
 from models.training import TrainingSettings
 from tests.app.toy import write_cohort
 
@@ -210,6 +211,18 @@ def test_an_existing_run_is_never_overwritten(cohort, runs):
 def test_runs_for_different_tasks_are_not_compared(runs, cohort, store):
     with pytest.raises(CohortError, match="same name"):
         evaluate([runs["late"], runs["late"]], Cohort.open(cohort), "internal", store)
+
+
+def test_only_class_tasks_of_two_have_an_intercept():
+    def config(strategy: str, kind: str, classes: tuple[str, ...] = ()):
+        task = TaskEntry(name="task", kind=kind, title="Task", classes=classes)
+        plan = Plan(cohort=None, task="task", strategy=strategy, out=None, encoder_store=None)
+        return _strategy_config(STRATEGIES.get(strategy), plan, task)
+
+    assert config("late", "classification", ("no", "yes")).intercept
+    assert not config("late", "classification", ("a", "b", "c")).intercept
+    assert not config("late", "survival").intercept
+    assert not config("tgmm", "classification", ("no", "yes")).intercept
 
 
 def test_ehr_encoders_are_named():

@@ -57,3 +57,8 @@ def test_classes_are_told_apart(classes):
     start = class_start(x, label, 1 if classes == 2 else classes)
     assert start.weight.shape == (8, 1 if classes == 2 else classes)
     assert np.abs(start.weight[0]).max() > 3 * np.abs(start.weight[1:]).max()
+    assert (start.intercept is None) == (classes == 3)
+    if start.intercept is not None:
+        # Scores of logistic regression: the mean probability is the share of class 1.
+        probability = 1 / (1 + np.exp(-(x @ start.weight[:, 0] + start.intercept)))
+        assert probability.mean() == pytest.approx(label.mean(), abs=1e-3)

@@ -204,3 +204,29 @@ def test_without_marks_absent_and_masks_tokens():
     assert not hidden.mask[0].any()
     assert torch.equal(hidden.mask[1:], part.mask[1:])
     assert streams()["ct"].present.tolist() == [False] + [True] * 11
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_an_intercept_starts_at_the_share_of_class_1(linear, tmp_path):
+    data = survival_split(300, 0)
+    rare = data.time_days < data.time_days.quantile(0.1)
+    labelled = SplitData(data.inputs, label=rare.long())
+    torch.manual_seed(0)
+    columns = tuple(TableColumn(name=c) for c in "abc")
+    encoders = {n: TableEncoder(TableConfig(columns=columns)) for n in ("labs", "history")}
+    late = STRATEGIES.get("late")
+    strategy = late(stream_widths(encoders), 1, late.Config(intercept=True))
+    model = FusionModel(encoders, strategy)
+    train(
+        model,
+        "classification",
+        labelled,
+        labelled,
+        TrainingSettings(max_epochs=1, learning_rate=1e-9, linear_start=linear),
+        lambda prediction, patients: 0.5,
+        checkpoint_folder=tmp_path,
+        accelerator="cpu",
+    )
+    with torch.inference_mode():
+        share = float(torch.sigmoid(model(labelled.inputs).prediction).mean())
+    assert share == pytest.approx(0.1, abs=0.03)

@@ -72,6 +72,11 @@ def test_import_of_a_small_source(tmp_path: Path) -> None:
     assert free.without == (4, 8)
     assert free.time_days is not None
     assert free.time_days.min() > 0
+    # Nobody is followed for three years: the dead have a label, the living are left out.
+    within = cohort.outcomes("death_within_3_years", cohort.subject_ids())
+    assert within.subject_ids.tolist() == alive.subject_ids[alive.event].tolist()
+    assert within.label is not None
+    assert (within.label == 1).all()
 
     table = cohort.table("pathological")
     stage = table.names.index("pN_stage")
@@ -194,6 +199,15 @@ def test_real_hancock(real_data, tmp_path: Path) -> None:
     assert len(free.without) == 10
     assert cohort.folds is not None
     assert sorted(cohort.folds.unique()) == list(range(10))
+    within = cohort.outcomes("death_within_3_years", cohort.subject_ids())
+    assert within.label is not None
+    assert (len(within), int(within.label.sum()), len(within.without)) == (550, 139, 213)
+    assert alive.time_days is not None
+    days = dict(zip(alive.subject_ids.tolist(), alive.time_days, strict=True))
+    dead = set(alive.subject_ids[alive.event].tolist())
+    assert all(days[i] <= 1095 and i not in dead for i in within.without)
+    chosen = pd.Series(within.label, index=within.subject_ids)
+    assert set(chosen.groupby(cohort.folds).sum()) <= {13, 14}
     # the reading of the integer codes rests on these two coincidences
     raw = pd.read_csv(source / "pathological.csv")
     table = cohort.table("pathological")
