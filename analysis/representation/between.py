@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from analysis.representation.embeddings import Floats
@@ -128,31 +130,67 @@ class LinearCKA(Metric):
     def measure(self, study: Study, part: Part) -> Measured:
         """On the patients who have both."""
         x, y = _both(study, part)
+        whole = _Moments.of(x, y)
         rng = np.random.default_rng(study.seed)
-        everyone = np.ones(len(x))
-        shuffled = [linear_cka(x, y[rng.permutation(len(y))], everyone) for _ in range(N_SHUFFLES)]
+        shuffled = [
+            replace(whole, xy=x.T @ y[rng.permutation(len(y))]).cka for _ in range(N_SHUFFLES)
+        ]
 
         def replicate(weights: Floats) -> Floats:
-            return np.array([linear_cka(x, y, w) for w in weights])
+            return np.array([_weighted(whole, x, y, w).cka for w in weights])
 
         return Measured(replicate, float(np.mean(shuffled)))
 
 
-def linear_cka(x: Floats, y: Floats, weights: Floats) -> float:
-    """|Y'X|^2 / (|X'X| |Y'Y|), Frobenius, of centred x (n, D) and y (n, E) with weights (n,).
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over patients of x (D,), y (E,) and of their products, of which CKA is made."""
 
-    nan where a modality does not vary.
-    """
-    total = weights.sum()
-    if total <= 0:
-        return float("nan")
-    root = np.sqrt(weights)[:, None]
-    a = (x - weights @ x / total) * root
-    b = (y - weights @ y / total) * root
-    below = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
-    if below <= 1e-20 * total**2:
-        return float("nan")
-    return float(np.linalg.norm(b.T @ a) ** 2 / below)
+    n: float
+    x: Floats
+    y: Floats
+    xx: Floats
+    yy: Floats
+    xy: Floats
+
+    @classmethod
+    def of(cls, x: Floats, y: Floats, weights: Floats | None = None) -> _Moments:
+        """Of x (n, D) and y (n, E), every patient counted `weights` (n,) times."""
+        w = np.ones(len(x)) if weights is None else weights
+        a, b = x * w[:, None], y * w[:, None]
+        return cls(float(w.sum()), a.sum(axis=0), b.sum(axis=0), a.T @ x, b.T @ y, a.T @ y)
+
+    def without(self, part: _Moments) -> _Moments:
+        """The sums without those patients."""
+        return _Moments(
+            self.n - part.n,
+            self.x - part.x,
+            self.y - part.y,
+            self.xx - part.xx,
+            self.yy - part.yy,
+            self.xy - part.xy,
+        )
+
+    @property
+    def cka(self) -> float:
+        """|X'Y|^2 / (|X'X| |Y'Y|), Frobenius, centred; nan where a modality does not vary."""
+        if self.n <= 0:
+            return float("nan")
+        xx = self.xx - np.outer(self.x, self.x) / self.n
+        yy = self.yy - np.outer(self.y, self.y) / self.n
+        xy = self.xy - np.outer(self.x, self.y) / self.n
+        below = np.linalg.norm(xx) * np.linalg.norm(yy)
+        if below <= 1e-20 * self.n**2:
+            return float("nan")
+        return float(np.linalg.norm(xy) ** 2 / below)
+
+
+def _weighted(whole: _Moments, x: Floats, y: Floats, weights: Floats) -> _Moments:
+    """The sums for weights (n,); of those left out where few are, which is much faster."""
+    out = weights == 0
+    if np.all(out | (weights == 1)) and out.sum() < len(out) / 2:
+        return whole.without(_Moments.of(x[out], y[out]))
+    return _Moments.of(x, y, weights)
 
 
 def _both(study: Study, part: Part) -> tuple[Floats, Floats]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.representation.metrics import METRICS, Measured, Metric, Part, Study, weighted_mean
-from analysis.retrieval import standing
 
 
 class _Recall(Metric):
@@ -19,11 +18,7 @@ class _Recall(Metric):
 
     def measure(self, study: Study, part: Part) -> Measured:
         """Mean of both directions, among all patients who have both."""
-        first, second = (study.stage.vectors[name][part.rows] for name in part.of)
-        hits = [
-            (nearer + tied <= self.k)
-            for nearer, tied in (standing(first, second), standing(second, first))
-        ]
+        hits = [nearer + tied <= self.k for nearer, tied in study.standings(part)]
         n = len(part.rows)
         return Measured(weighted_mean(np.mean(hits, axis=0)).replicate, min(self.k / n, 1.0))
 
@@ -83,10 +78,6 @@ class FOSCTTM(Metric):
 
     def measure(self, study: Study, part: Part) -> Measured:
         """On the patients who have both."""
-        first, second = (study.stage.vectors[name][part.rows] for name in part.of)
         others = len(part.rows) - 1
-        shares = [
-            (nearer + (tied - 1) / 2) / others
-            for nearer, tied in (standing(first, second), standing(second, first))
-        ]
+        shares = [(nearer + (tied - 1) / 2) / others for nearer, tied in study.standings(part)]
         return Measured(weighted_mean(np.mean(shares, axis=0)).replicate, 0.5)

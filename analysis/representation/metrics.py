@@ -23,6 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from analysis.representation.embeddings import Embeddings, Floats, Ids, unlike_widths
 from analysis.representation.meaning import Meaning
+from analysis.retrieval import standing
 from analysis.survival.comparison import LEVEL, ConfidenceInterval
 from analysis.survival.concordance import resample_weights
 from models.registry import Registry
@@ -62,8 +63,16 @@ class Study:
         self.stage = stage
         self.outcome = np.asarray(outcome, np.int64)
         self.seed = seed
+        self._standings: dict[tuple[str, ...], list[tuple[Ids, Ids]]] = {}
         if self.outcome.shape != stage.subject_ids.shape:
             raise ValueError(f"{len(stage.subject_ids)} patients, {len(self.outcome)} outcomes.")
+
+    def standings(self, part: Part) -> list[tuple[Ids, Ids]]:
+        """`standing` of a pair in both directions; three measures are made of it."""
+        if part.of not in self._standings:
+            first, second = (self.stage.vectors[name][part.rows] for name in part.of)
+            self._standings[part.of] = [standing(first, second), standing(second, first)]
+        return self._standings[part.of]
 
     @cached_property
     def neighbours(self) -> npt.NDArray[np.int64]:

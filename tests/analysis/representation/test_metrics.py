@@ -193,6 +193,19 @@ def test_neighbour_purity_against_plain_loops(toy):
         assert value("outcome_purity", made, part) == pytest.approx(expected)
 
 
+def test_leaving_patients_out_of_cka_is_cka_of_the_others():
+    """The jackknife subtracts sums; weights of any kind are counted one by one."""
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(50, 4)), rng.normal(size=(50, 6))
+    made = study({"a": x, "b": y})
+    metric = METRICS.get("cka")()
+    measured = metric.measure(made, metric.parts(made.stage)[0])
+    few = (np.arange(50) > 6).astype(float)
+    twice = np.where(few > 0, 2.0, 0.0)
+    expected = value("cka", study({"a": x[7:], "b": y[7:]}))[0]
+    np.testing.assert_allclose(measured.replicate(np.stack([few, twice])), expected, rtol=1e-10)
+
+
 def test_even_uniformity_is_that_of_many_random_directions():
     rng = np.random.default_rng(0)
     for width in (3, 40):
