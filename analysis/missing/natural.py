@@ -67,7 +67,7 @@ def by_pattern(
         "split": split,
         "n_resamples": n_resamples,
         "seed": seed,
-        "version": 1,
+        "version": 2,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:

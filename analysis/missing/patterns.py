@@ -60,7 +60,7 @@ def availability(
         "cohort": cohort.fingerprint,
         "task": run.config.task.name,
         "seed": seed,
-        "version": 2,
+        "version": 3,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -72,7 +72,8 @@ def availability(
         else:
             outcome = label_data(cohort, task.name, task.classes, table.index)
         names = list(run.config.modalities)
-        splits, sites = _chosen(table["split"]), _chosen(table["site"])
+        splits = _chosen([str(s) for s in Split if (table["split"] == str(s)).any()])
+        sites = _chosen(sorted(set(table["site"])))
         groups = []
         for split in splits:
             for site in sites:
@@ -114,9 +115,8 @@ def presence(
     return table
 
 
-def _chosen(column: pd.Series[str]) -> list[str]:
-    found = [str(x) for x in pd.unique(column)]
-    return [EVERY, *(sorted(found) if len(found) > 1 else [])]
+def _chosen(found: list[str]) -> list[str]:
+    return [EVERY, *(found if len(found) > 1 else [])]
 
 
 def _where(table: pd.DataFrame, split: str, site: str) -> npt.NDArray[np.bool_]:

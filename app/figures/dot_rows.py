@@ -12,8 +12,9 @@ from app import theme
 from app.figures.text import plain
 
 ROW, BELOW = 30, 58
-_LETTERS = 13  # of a modality's title in one line above its column
-_COLUMN = 0.085  # share of the figure's width a modality takes
+# Of a modality: letters of its title in one line above its column, share of the figure's width.
+_WIDE, _NARROW = (13, 0.085), (9, 0.062)
+_FEW = 4
 _LINE = 16
 
 
@@ -36,7 +37,8 @@ class DotRows:
     ) -> None:
         self.rows = len(combinations)
         self.names = list(titles)
-        self.width = min(0.5, max(0.16, _COLUMN * len(self.names)))
+        self._letters, share = _WIDE if len(self.names) <= _FEW else _NARROW
+        self.width = min(0.5, max(0.16, share * len(self.names)))
         self.figure = go.Figure()
         self._panels = 1
         heads = [self._head(titles[n], absent=n in absent) for n in self.names]
@@ -49,9 +51,10 @@ class DotRows:
         self._matrix(combinations, titles, absent, words)
         self._axes(heads)
 
-    @staticmethod
-    def _head(title: str, *, absent: bool) -> str:
-        lines = [plain(line) for line in textwrap.wrap(title, _LETTERS, break_long_words=False)]
+    def _head(self, title: str, *, absent: bool) -> str:
+        lines = [
+            plain(line) for line in textwrap.wrap(title, self._letters, break_long_words=False)
+        ]
         if absent:
             faint = f'<span style="color:{theme.FAINT}">'
             return "<br>".join(

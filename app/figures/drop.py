@@ -14,50 +14,35 @@ from app.theme import RunStyle
 
 Curve = Mapping[str, Any]
 MEASURES = {"c_index": "Harrell's C", "auc": "AUC", "accuracy": "Accuracy"}
+MOST_BANDS = 3
 _HEIGHT = 360
+# The second sign of a run beside its colour, as in ROC curves.
+_DASHES = {"diamond": "dot"}
 
 
 def curves(
-    found: Sequence[Curve], measure: str, styles: Mapping[str, RunStyle], *, legend: bool = True
+    found: Sequence[Curve], measure: str, styles: Mapping[str, RunStyle], *, first: str = ""
 ) -> go.Figure:
     """The mean over repeats with the band that holds 95% of them, one line a run.
 
     Left of zero each run's interval over patients with everything, which the bands do not hold.
+    Of more than three runs only `first` has band and interval.
     """
     figure = go.Figure()
-    for number_, curve in enumerate(found):
-        style, values = styles[curve["run"]], curve["measures"][measure]
+    banded = [c for c in found if len(found) <= MOST_BANDS or c["run"] == first]
+    for position, curve in enumerate(banded):
+        values, style = curve["measures"][measure], styles[curve["run"]]
         _band(figure, curve, values, style)
-        figure.add_trace(
-            go.Scatter(
-                x=curve["chances"],
-                y=values["mean"],
-                mode="lines+markers",
-                line={"color": style.colour, "width": 2.4},
-                marker={"color": style.colour, "symbol": style.symbol, "size": 7},
-                name="<br>".join(part for line in title_lines(style.title, 44) for part in line),
-                meta=curve["run"],
-                showlegend=legend,
-                customdata=[
-                    [low, high, told]
-                    for low, high, told in zip(
-                        values["low"], values["high"], curve["told"], strict=True
-                    )
-                ],
-                hovertemplate=(
-                    f"{plain(style.title)}<br>dropped with %{{x:.0%}}: %{{y:.3f}} "
-                    "(%{customdata[0]:.3f} to %{customdata[1]:.3f})<br>"
-                    "%{customdata[2]:.2f} modalities left on average<extra></extra>"
-                ),
-            )
-        )
-        _patients(figure, values["plain"], style, curve["run"], -0.022 - 0.012 * number_)
-    below = 60 + (26 * len(found) if legend else 0)
+        _patients(figure, values["plain"], style, curve["run"], -0.022 - 0.012 * position)
+    for curve in found:
+        _line(figure, curve, curve["measures"][measure], styles[curve["run"]])
+    lines = sum(trace.name.count("<br>") + 1 for trace in figure.data if trace.name)
+    below = 64 + 17 * lines + 4 * len(found)
     figure = theme.finish(
         figure,
         height=_HEIGHT + below,
         margin={"l": 10, "r": 10, "t": 16, "b": below},
-        showlegend=legend,
+        showlegend=True,
         legend={
             "orientation": "v",
             "x": 0,
@@ -72,7 +57,7 @@ def curves(
         title=_title("Chance that each modality of a patient is dropped"),
         tickformat=".0%",
         tickvals=[round(0.1 * i, 1) for i in range(10)],
-        range=[-0.04 - 0.012 * len(found), 0.92],
+        range=[-0.04 - 0.012 * len(banded), 0.92],
         gridcolor=theme.GRID,
         zeroline=False,
     )
@@ -84,6 +69,32 @@ def curves(
 
 def _title(text: str) -> dict[str, Any]:
     return {"text": text, "font": {"color": theme.MUTED, "size": 12}, "standoff": 8}
+
+
+def _line(figure: go.Figure, curve: Curve, values: Mapping[str, Any], style: RunStyle) -> None:
+    heads, reads = title_lines(style.title, 44)
+    figure.add_trace(
+        go.Scatter(
+            x=curve["chances"],
+            y=values["mean"],
+            mode="lines+markers",
+            line={"color": style.colour, "width": 2.4, "dash": _DASHES.get(style.symbol, "solid")},
+            marker={"color": style.colour, "symbol": style.symbol, "size": 7},
+            name="<br>".join([*heads, *reads]),
+            meta=curve["run"],
+            customdata=[
+                [low, high, told]
+                for low, high, told in zip(
+                    values["low"], values["high"], curve["told"], strict=True
+                )
+            ],
+            hovertemplate=(
+                f"{plain(style.title)}<br>dropped with %{{x:.0%}}: %{{y:.3f}} "
+                "(%{customdata[0]:.3f} to %{customdata[1]:.3f})<br>"
+                "%{customdata[2]:.2f} modalities left on average<extra></extra>"
+            ),
+        )
+    )
 
 
 def _band(figure: go.Figure, curve: Curve, values: Mapping[str, Any], style: RunStyle) -> None:

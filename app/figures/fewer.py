@@ -10,7 +10,16 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.dot_rows import DotRows
-from app.figures.text import count, interval, number, p_phrase, plain, signed, signed_interval
+from app.figures.text import (
+    count,
+    counted,
+    interval,
+    number,
+    p_phrase,
+    plain,
+    signed,
+    signed_interval,
+)
 from app.theme import RunStyle
 from app.workspace import SIGNIFICANT
 
@@ -42,16 +51,16 @@ def combinations(
     drawn = DotRows([e["modalities"] for e in entries], table["modalities"], above=22)
     found = [e[metric] for e in entries]
     ends = [v for f in found for v in f.values() if v is not None] or [0.4, 1.0]
-    axis = drawn.panel(0.0, 0.34, f"{MEASURES[metric]} (0.5 is chance)", ends)
+    axis = drawn.panel(0.0, 0.3, f"{MEASURES[metric]} (0.5 is chance)", ends)
     whole = table["combinations"][-1][metric]["value"]
     if whole is not None:
         drawn.line(axis, whole)
     hovers = [_hover(table, e, losses.get(frozenset(e["modalities"]))) for e in entries]
     drawn.estimates(axis, found, style.colour, hovers, symbol=style.symbol, name="score")
-    drawn.text(axis, [interval(f) for f in found])
+    drawn.text(axis, [interval(f, 2 if is_long(table) else 3) for f in found])
     gaps = [_points(losses.get(frozenset(e["modalities"]))) for e in entries]
     lost = [v for g in gaps if g is not None for v in g.values() if v is not None]
-    second = drawn.panel(0.56, 0.78, f"Points of {MEASURES[metric]} lost", [0.0, *lost])
+    second = drawn.panel(0.54, 0.73, f"Points of {MEASURES[metric]} lost", [0.0, *lost])
     drawn.line(second, 0.0, "solid")
     drawn.estimates(second, gaps, theme.INK, hovers, symbol="square", name="lost")
     drawn.text(
@@ -61,7 +70,7 @@ def combinations(
             for g, e in zip(gaps, entries, strict=True)
         ],
     )
-    drawn.head(axis, f"<b>{theme.split_title(table['split'])}</b>: {_counted(table)}")
+    drawn.head(axis, f"<b>{theme.split_title(table['split'])}</b>: {_who(table)}")
     return drawn.finish()
 
 
@@ -91,21 +100,21 @@ def _hover(
     return "<br>".join(lines)
 
 
-def _counted(table: Mapping[str, Any]) -> str:
-    events = table["events"]
-    patients = count(table["n"], "patient")
-    if events is None:
-        return patients
-    if table["metric"] == "auc":
-        return f"{patients}, {events:,} with {plain(table['classes'][1])}"
-    return f"{patients}, {count(events, 'event')}"
+def _who(table: Mapping[str, Any]) -> str:
+    positive = plain(table["classes"][1]) if table["metric"] == "auc" else ""
+    return counted(table["n"], table["events"], positive)
 
 
 # ---------------------------------------------------------------- by nature and by force
 
 
-def natural(answer: Mapping[str, Any], titles: Mapping[str, str], style: RunStyle) -> go.Figure:
-    """A row a pattern that occurs: the score of those who came so, and of those made so."""
+def natural(
+    answer: Mapping[str, Any], titles: Mapping[str, str], style: RunStyle, positive: str = ""
+) -> go.Figure:
+    """A row a pattern that occurs: the score of those who came so, and of those made so.
+
+    positive: the class that is counted, for a class task.
+    """
     metric, patterns = answer["metric"], answer["patterns"]
     drawn = DotRows(
         [p["modalities"] for p in patterns], titles, above=22, words=("has it", "lacks it")
@@ -114,11 +123,15 @@ def natural(answer: Mapping[str, Any], titles: Mapping[str, str], style: RunStyl
     forced = [p["forced"][metric] if p["forced"] else None for p in patterns]
     ends = [v for f in [*own, *forced] if f is not None for v in f.values() if v is not None]
     axis = drawn.panel(0.0, 0.36, f"{MEASURES[metric]} (0.5 is chance)", ends or [0.4, 1.0])
+    lines = [
+        [_group(p[which], metric, plain(positive)) for which in ("natural", "forced") if p[which]]
+        for p in patterns
+    ]
     drawn.estimates(
         axis,
         own,
         style.colour,
-        [_group_hover("came so", p["natural"], metric) for p in patterns],
+        [f"came so<br>{line[0]}" for line in lines],
         symbol=style.symbol,
         shift=-0.17,
         name="came so",
@@ -127,12 +140,15 @@ def natural(answer: Mapping[str, Any], titles: Mapping[str, str], style: RunStyl
         axis,
         forced,
         theme.MUTED,
-        [_group_hover("the rest hidden", p["forced"] or p["natural"], metric) for p in patterns],
+        [f"the rest hidden<br>{line[-1]}" for line in lines],
         shift=0.17,
         name="the rest hidden",
         hollow=True,
     )
-    drawn.text(axis, [_both(p, metric) for p in patterns])
+    muted = f'<span style="color:{theme.MUTED}">'
+    drawn.text(
+        axis, ["<br>".join([line[0], *(f"{muted}{x}</span>" for x in line[1:])]) for line in lines]
+    )
     mark = {"circle": "●", "diamond": "◆"}.get(style.symbol, "■")
     key = (
         f'<span style="color:{style.colour}">{mark}</span> patients who came so&nbsp;&nbsp;&nbsp;'
@@ -142,25 +158,9 @@ def natural(answer: Mapping[str, Any], titles: Mapping[str, str], style: RunStyl
     return drawn.finish(row=46)
 
 
-def _group_hover(words: str, group: Mapping[str, Any], metric: str) -> str:
-    return f"{words}: {_size(group)}<br>{interval(group[metric])}"
-
-
-def _size(group: Mapping[str, Any]) -> str:
-    events = "" if group["events"] is None else f", {count(group['events'], 'event')}"
-    return f"{count(group['n'], 'patient')}{events}"
-
-
-def _both(pattern: Mapping[str, Any], metric: str) -> str:
-    def line(group: Mapping[str, Any]) -> str:
-        score = interval(group[metric], 2) if group[metric]["value"] is not None else "no score"
-        return f"{score}; {_size(group)}"
-
-    first = line(pattern["natural"])
-    if pattern["forced"] is None:
-        return first
-    muted = f'<span style="color:{theme.MUTED}">'
-    return f"{first}<br>{muted}{line(pattern['forced'])}</span>"
+def _group(group: Mapping[str, Any], metric: str, positive: str) -> str:
+    score = interval(group[metric], 2) if group[metric]["value"] is not None else "no score"
+    return f"{score}; {counted(group['n'], group['events'], positive)}"
 
 
 def natural_frame(answer: Mapping[str, Any], titles: Mapping[str, str]) -> pd.DataFrame:
@@ -239,7 +239,7 @@ def _moved(value: float | None, whole: float | None, row: Mapping[str, Any]) -> 
     if value is None or whole is None:
         return text
     gap = f"{signed(100 * (value - whole))} points"
-    return f"{text} {gap if row['modalities'] else f'nothing ({gap})'}"
+    return f"{text} {gap if row['modalities'] else 'told nothing'}"
 
 
 def patient_frame(answer: Mapping[str, Any]) -> pd.DataFrame:

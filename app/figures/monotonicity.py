@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.fewer import MEASURES
-from app.figures.text import count, interval, p_phrase, plain, signed_interval
+from app.figures.text import interval, p_phrase, plain, signed_interval
 
 Row = Mapping[str, Any]
 BETTER, WORSE = theme.DIVERGING[-1][1], theme.DIVERGING[0][1]
@@ -240,9 +240,3 @@ def lattice_frame(found: Mapping[str, Any]) -> pd.DataFrame:
             for edge in found["edges"]
         ]
     )
-
-
-def counted(n: int, events: int | None) -> str:
-    """'230 patients, 102 events'."""
-    patients = count(n, "patient")
-    return patients if events is None else f"{patients}, {count(events, 'event')}"

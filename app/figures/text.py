@@ -98,6 +98,15 @@ def count(n: float, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def counted(n: int, events: int | None, positive: str = "") -> str:
+    """'231 patients, 38 events', or '231 patients, 102 with heart failure'."""
+    patients = count(n, "patient")
+    if events is None:
+        return patients
+    happened = f"{events:,} with {positive}" if positive else count(events, "event")
+    return f"{patients}, {happened}"
+
+
 def days(value: float | None) -> str:
     """'1,200 days', or a dash."""
     return MISSING if value is None or math.isnan(value) else minus(f"{value:,.0f}") + " days"

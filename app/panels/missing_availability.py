@@ -22,7 +22,7 @@ def show(desk: ModalityDesk, task: Task, run: Run, split: str) -> None:
     """An upset plot of the chosen split and site, with a test in words."""
     with progress.counted("Reading who has what") as say:
         answer = desk.availability(task, run, say)
-    left, right = st.columns(2)
+    left, right = st.columns([5, 3])
     with left:
         chosen = _choose(answer, "splits", "Split", split, task)
     with right:
@@ -48,7 +48,8 @@ def show(desk: ModalityDesk, task: Task, run: Run, split: str) -> None:
         "A row is a pattern: a dark dot says that these patients have the modality, as this run "
         f"reads it. Above the dots: patients who have it. Right: {unit}; the dashed line is all of "
         "them. Patients with an outcome of the task; all splits and sites are in the data, and the "
-        "p-value is not adjusted for their number."
+        "p-value is not adjusted for their number. The interval of fewer than 10 patients may end "
+        "outside the picture."
         + (
             f" {len(group['patterns']) - figures.SHOWN} rarer patterns are in the data alone."
             if len(group["patterns"]) > figures.SHOWN

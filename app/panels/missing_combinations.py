@@ -100,6 +100,8 @@ def _who(table: Mapping[str, Any]) -> str:
 def _natural(desk: ModalityDesk, task: Task, run: Run, split: str) -> None:
     answer = desk.natural(task, run, split)
     titles = {n: m.title for n, m in run.config.modalities.items()}
+    classes = run.config.task.classes
+    positive = classes[1] if len(classes) == 2 else ""
     gaps = [
         p for p in answer["patterns"] if p["difference"] and p["difference"]["value"] is not None
     ]
@@ -113,14 +115,13 @@ def _natural(desk: ModalityDesk, task: Task, run: Run, split: str) -> None:
         st.markdown(f"Hiding is **not** like lacking for {markdown(words)}.")
     elif gaps:
         st.markdown(
-            "Where there are patients enough to compare, the run does as well in those who came "
-            "with a pattern as in complete patients who are told no more: no difference is beyond "
-            "chance."
+            "Where there are patients enough to compare, no difference between those who came with "
+            "a pattern and complete patients who are told no more is beyond chance."
         )
     else:
         st.markdown("No pattern but the complete one has patients enough for a score.")
     figure.show(
-        figures.natural(answer, titles, theme.run_style(run.config)),
+        figures.natural(answer, titles, theme.run_style(run.config), positive),
         figures.natural_frame(answer, titles),
         f"natural {run.config.name} {split}",
         alt="Scores of patients who lack modalities and of those from whom they are hidden",

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import theme
 from app.figures import drop as figures
-from app.figures.text import count, markdown, number
+from app.figures.text import count, counted, listed, markdown, number
 from app.modalities import ModalityDesk
 from app.panels import choose, figure, progress
 from app.workspace import Task
@@ -37,28 +37,32 @@ def show(desk: ModalityDesk, task: Task, run: Run, runs: Sequence[Run], split: s
     for column, measure in zip(columns, measures, strict=True):
         with column:
             figure.show(
-                figures.curves(found, measure, styles),
+                figures.curves(found, measure, styles, first=run.config.name),
                 figures.frame(found),
                 f"{name} {measure}",
                 alt=f"{figures.MEASURES[measure]} over the chance that a modality is dropped",
             )
     first = found[0]
-    events = "" if first["events"] is None else f", {count(first['events'], 'event')}"
-    told = ", ".join(
-        f"{markdown(c['title'])} {number(c['told'][0], 2)} to {number(c['told'][-1], 2)}"
-        for c in found
+    classes = run.config.task.classes
+    who = counted(first["n"], first["events"], classes[1] if len(classes) == 2 else "")
+    banded = (
+        "bands hold 95% of the draws, with the same patients. Upright bars left of 0%: 95% "
+        "interval over patients with everything they have"
     )
+    if len(found) > figures.MOST_BANDS:
+        banded = f"{banded}; of {count(len(found), 'run')} only the strategy chosen above has them"
+    lefts = dict.fromkeys(f"{number(c['told'][0], 2)} to {number(c['told'][-1], 2)}" for c in found)
+    left = f"modalities left fall from {listed(list(lefts))}"
     accuracy = (
         " Accuracy keeps the run's own cut-off, learned on tuning patients as they are."
         if "accuracy" in measures
         else ""
     )
     st.caption(
-        f"{theme.split_title(split)}: {count(first['n'], 'patient')}{events}. Each modality that a "
+        f"{theme.split_title(split)}: {markdown(who)}. Each modality that a "
         "patient has is dropped with the chance below, never the patient's last one: of a patient "
         "who would lose all, the one with the highest draw stays. So at 90% most patients are told "
-        f"one modality (modalities left on average: {told}). Lines: mean of {first['repeats']} "
-        f"random draws, seed {first['seed']}, the same for every run; bands hold 95% of the draws, "
-        "with the same patients. Upright bars left of 0%: 95% interval over patients with "
-        f"everything they have.{accuracy} After Zheng et al. (HAF), figure 2."
+        f"one modality (on average {left}). Lines: mean of {first['repeats']} random draws, seed "
+        f"{first['seed']}, the same for every run; {banded}.{accuracy} After Zheng et al. (HAF), "
+        "figure 2."
     )

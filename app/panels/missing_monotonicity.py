@@ -12,6 +12,7 @@ import streamlit as st
 from app.figures import monotonicity as figures
 from app.figures.text import (
     count,
+    counted,
     days,
     interval,
     listed,
@@ -97,6 +98,7 @@ def _lattice(found: Mapping[str, Any], titles: Mapping[str, str], run: Run, spli
     st.markdown(markdown(steps(found, n)))
     for edge in sorted(worst, key=lambda e: e["difference"]["value"])[:5]:
         st.markdown(f"- {markdown(figures.edge_words(edge, titles))}")
+    who = counted(found["n"], found["events"], _positive(run))
     figure.show(
         figures.lattice(found, titles),
         figures.lattice_frame(found),
@@ -104,10 +106,16 @@ def _lattice(found: Mapping[str, Any], titles: Mapping[str, str], run: Run, spli
         alt="Score of each combination by its size; lines lead to the same with one modality more",
     )
     st.caption(
-        f"{figures.counted(found['n'], found['events'])} with all of the run's modalities. Each "
+        f"{markdown(who)}; all have all of the run's modalities. Each "
         "step is tested within the same patients. With many steps some intervals lie below zero by "
         "chance alone; Holm's correction allows for their number."
     )
+
+
+def _positive(run: Run) -> str:
+    """The class that is counted; '' for survival."""
+    classes = run.config.task.classes
+    return classes[1] if len(classes) == 2 else ""
 
 
 def steps(found: Mapping[str, Any], n: int) -> str:

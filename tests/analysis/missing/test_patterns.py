@@ -29,7 +29,7 @@ def group(answer, split="all", site="all"):
 def test_counts_are_those_of_groupby(runs, cohort, split_store):
     answer = availability(runs["time"], cohort, split_store)
     there = cohort.availability()[ALL].join(cohort.subjects["split"].astype(str))
-    assert answer["splits"] == ["all", "external", "internal", "train", "tuning"]
+    assert answer["splits"] == ["all", "train", "tuning", "internal", "external"]
     assert answer["sites"] == ["all"]
     for split in answer["splits"]:
         rows = there if split == "all" else there[there["split"] == split]
