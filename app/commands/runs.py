@@ -121,7 +121,7 @@ def train(
         str,
         typer.Option(
             help="unimodal, late, contrastive, cross_attention, co_attention, tgmm, mean_concat, "
-            "multisurv, cmta, deepavfusion or text_if."
+            "multisurv, cmta, deepavfusion, text_if or haf."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],

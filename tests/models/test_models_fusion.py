@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,9 @@ from models.fusion.late import LateFusion
 from tests.models.toys import encoded, streams
 
 FUSING = [name for name in STRATEGIES if STRATEGIES.get(name).min_modalities > 1]
+# These also read one modality; tgmm's maps are between features and have tests of their own.
 CASES = [(name, m) for name in FUSING for m in (2, 3)] + [("unimodal", 1)]
+CASES += [("haf", m) for m in (1, 2, 3)]
 
 
 def build(name: str, parts: dict[str, Encoded], outputs: int = 1, **config) -> FusionStrategy:
@@ -222,4 +225,4 @@ def test_every_strategy_cites_and_has_a_title(name):
     cls = STRATEGIES.get(name)
     assert cls.title
     assert cls.__doc__
-    assert "Zhang et al. 202" in cls.__doc__
+    assert re.search(r"\w+ et al\.,? 20[12]\d", cls.__doc__)
