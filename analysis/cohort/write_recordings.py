@@ -228,7 +228,7 @@ def _region(frames: npt.NDArray[np.uint8], mm_per_pixel: float) -> Dataset:
 def _waveform(ecg: CineECG) -> Dataset:
     """One channel of 16 bits, its steps as fine as its range allows."""
     largest = float(np.abs(ecg.values).max()) or 1.0
-    sensitivity = float(f"{largest / 32767 * 1.0001:.12g}")
+    sensitivity = float(f"{largest / 32767 * 1.0001:.9g}")
     source, channel, group = Dataset(), Dataset(), Dataset()
     source.CodeValue, source.CodingSchemeDesignator = "2:0", "MDC"
     source.CodeMeaning = "ECG, lead not stated"
@@ -238,7 +238,7 @@ def _waveform(ecg: CineECG) -> Dataset:
         unit = Dataset()
         unit.CodeValue = unit.CodeMeaning = ecg.unit
         unit.CodingSchemeDesignator = "UCUM"
-        channel.ChannelSensitivity = f"{sensitivity:.12g}"
+        channel.ChannelSensitivity = f"{sensitivity:.9g}"
         channel.ChannelSensitivityUnitsSequence = [unit]
         channel.ChannelSensitivityCorrectionFactor, channel.ChannelBaseline = "1", "0"
     group.MultiplexGroupTimeOffset = f"{ecg.start_ms:.10g}"

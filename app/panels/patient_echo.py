@@ -186,6 +186,8 @@ def cycle_words(cines: Sequence[Cine]) -> str:
     words = marks_words(
         {c.view: CycleMarks(ed_from=_WHO[c.ed_from], es_from=_WHO[c.es_from]) for c in loops}
     )
+    if any(len(c.r_waves_ms) for c in loops):
+        words += " Blue ticks below a loop are the R waves."
     carried = sum(c.ecg is not None for c in loops)
     if carried:
         return f"{words} The ECG below a loop is the file's own, in {carried} of {len(loops)}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from analysis.attribution.explained import layers_of
@@ -11,7 +13,9 @@ from analysis.attribution.signal import SignalMap, segment_shares
 from analysis.attribution.video import METHODS as VIDEO_METHODS
 from analysis.attribution.video import VideoMap
 from analysis.cohort.dataset import VideoReading
+from analysis.cohort.readers.echo import Still
 from analysis.cohort.readers.echo_header import VIEW_TITLES
+from analysis.cohort.schema import CohortError
 from analysis.echo import cycle_marks
 from app import report
 from app.figures.ecg_svg import ASIDE_COLUMNS, COLUMN_MM, HIDDEN, ecg_svg
@@ -110,8 +114,18 @@ def echo(item: Shown, found: VideoMap) -> EchoFrames:
         legend="" if found.is_empty else legend(found, ("nothing", "raises it most")),
         caption=f"Each frame plain, and beside it under the map, which explains "
         f"{found.target['title']}.{empty if found.is_empty else ''} Values below "
-        f"{THRESHOLD:.0%} of the largest are left plain. {marks_words(marks)}",
+        f"{THRESHOLD:.0%} of the largest are left plain. {marks_words(marks)}"
+        f"{_asides(case.stills(found.modality))}",
     )
+
+
+def _asides(stills: Sequence[tuple[str | None, Still | CohortError]]) -> str:
+    """What else the study holds, which no model reads."""
+    kinds = Counter(still.kind for _, still in stills if isinstance(still, Still))
+    if not kinds:
+        return ""
+    listing = listed([f"{n} {kind}" for kind, n in sorted(kinds.items())])
+    return f" Also in the study and not used by the model: {listing}."
 
 
 def told(found: Attribution, output: int) -> ToldText:

@@ -23,6 +23,7 @@ const LAYOUT_WORDS = {
 };
 const ZOOMS = [["auto", "True size, or as fits"], [1, "True size"], [1.5, "150 %"], [2, "200 %"]];
 const FULL = 0.35; // of the limit; below it the colours fade
+const MOST_ABOVE_MM = 20;
 const CLICK_PX = 3;
 const NARROW = 1250; // CSS px; below it the panel goes under the paper
 const CALIBRATION = "fusionlens-px-per-mm";
@@ -38,7 +39,8 @@ function samplesOf({ shape, leads, rate, blobs }) {
   leads.forEach((lead, i) => {
     const row = all.subarray(i * n, (i + 1) * n);
     const sorted = row.filter((mv) => !Number.isNaN(mv)).sort();
-    if (sorted.length) rows.set(lead, { row, middle: sorted[sorted.length >> 1] });
+    if (!sorted.length) return;
+    rows.set(lead, { row, low: sorted[0], middle: sorted[sorted.length >> 1], high: sorted.at(-1) });
   });
   return { rows, rate, n, seconds: n / rate, leads };
 }
@@ -237,12 +239,22 @@ class EcgPaper {
     const left = 5 + 0.2 * speed; // the pulse and a big box's worth around it
     const wide = Math.ceil((left + span * speed + 5) / 5 - 1e-9) * 5;
     const row = ROW_MM[layout];
-    const top = 5;
+    const top = 5 + this.above(rows[0], row);
     const tall = top + rows.length * row + 10;
     const full = this.pxPerMm;
     const room = this.stage.clientWidth - 2;
     const zoom = state.zoom === "auto" ? Math.min(1, room / (wide * full)) : state.zoom;
     return { rows, span, from, left, wide, row, top, tall, zoom, px: full * zoom, speed };
+  }
+
+  // Whole big boxes that tall complexes of the first row need above it, in mm.
+  above(cells, row) {
+    const rise = ({ lead, sign }) => {
+      const kept = this.signal.rows.get(lead);
+      return kept ? Math.max(sign * (kept.high - kept.middle), sign * (kept.low - kept.middle)) : 0;
+    };
+    const most = Math.max(...cells.map(rise)) * this.state.gain;
+    return clamp(5 * Math.ceil((most - row / 2 - 5) / 5), 0, MOST_ABOVE_MM);
   }
 
   get pxPerMm() {
@@ -494,9 +506,12 @@ class EcgPaper {
     const { px, row, tall, wide, from, span, rows } = this.g;
     const size = clamp(3.4 * px, 10, 20);
     pen.textBaseline = "alphabetic";
+    // The first of a row is named above its pulse, if there is room, where no complex hides it.
+    const over = row / 2 - 2.6 > this.state.gain;
     for (const cell of this.cells()) {
-      const x = this.x(cell.start);
-      const y = this.base(cell.row) - (row / 2) * px + size;
+      const first = over && cell.start < from + 1e-9;
+      const x = first ? 2.5 * px - 4 : this.x(cell.start);
+      const y = this.base(cell.row) - (row / 2 + (first ? 0.8 : 0)) * px + size;
       pen.textAlign = "left";
       pen.font = `600 ${size}px ${FONT}`;
       plate(pen, cell.name, x + 4, y, size);
@@ -510,7 +525,7 @@ class EcgPaper {
         pen.font = `400 ${size}px ${FONT}`;
         pen.textAlign = "center";
         pen.fillStyle = NOTE;
-        pen.fillText("not recorded", (x + this.x(cell.end)) / 2, this.base(cell.row) + size / 3);
+        pen.fillText("not recorded", (this.x(cell.start) + this.x(cell.end)) / 2, this.base(cell.row) + size / 3);
       } else if (this.state.segments && row >= 20) {
         this.named(pen, cell, size * 0.82);
       }
@@ -716,7 +731,7 @@ class EcgPaper {
     this.wait = el("div", { className: "wait", textContent: "Receiving the ECG …" });
     this.sheet = el("div", { className: "sheet", tabIndex: 0 }, this.canvas, this.top);
     this.sheet.setAttribute("role", "application");
-    this.sheet.setAttribute("aria-label", "ECG paper. Arrow keys move the cursor.");
+    this.sheet.setAttribute("aria-label", "ECG paper. Left and right arrows move the cursor by a sample, with Shift by 1 mm, up and down choose the row, C starts and ends the calipers, Enter chooses the beat or wave.");
     this.stage = el("div", { className: "stage" }, this.sheet, this.wait);
     this.reading = el("p", { className: "reading" });
     this.scale = el("p", { className: "muted" });

@@ -179,7 +179,7 @@ class EchoCine {
     if (!this.cine(state.main)) state.main = (this.moving()[0] ?? message.cines[0]).view;
     if (!this.cine(state.big)?.recorded) state.big = "";
     this.root.setAttribute("role", "group");
-    this.root.setAttribute("aria-label", message.alt);
+    this.root.setAttribute("aria-label", `${message.alt}. ${summary(message.cines)}`);
     this.fill();
     this.arrived();
   }
@@ -756,6 +756,18 @@ class EchoCine {
 
 function markAt(cine, frame) {
   return (cine.marks ?? []).find((mark) => mark.frame === frame);
+}
+
+// What the study holds, for those who cannot see the grid.
+function summary(cines) {
+  const loops = cines.filter((cine) => cine.recorded && !cine.aside);
+  const parts = [`${loops.length} of the views are there`];
+  const named = (which) => cines.filter(which).map((cine) => cine.title).join(", ");
+  const missing = named((cine) => !cine.recorded);
+  if (missing) parts.push(`not there: ${missing}`);
+  const aside = cines.filter((cine) => cine.aside).length;
+  if (aside) parts.push(`${aside} more not used by the model`);
+  return `${parts.join("; ")}.`;
 }
 
 function unused(cine) {

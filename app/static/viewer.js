@@ -73,7 +73,8 @@ function el(tag, properties = {}, ...children) {
 
 function button(text, hint, act) {
   const node = el("button", { type: "button", textContent: text, title: hint, onclick: act });
-  node.setAttribute("aria-label", `${text}. ${hint}`);
+  // An arrow would be read as the name of its shape.
+  node.setAttribute("aria-label", /[\p{L}\p{N}]/u.test(text) ? `${text}. ${hint}` : hint);
   return node;
 }
 

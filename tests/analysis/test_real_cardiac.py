@@ -66,6 +66,8 @@ def dicom(tmp_path_factory: pytest.TempPathFactory, like: Path) -> Cohort:
 def test_an_imported_cohort_passes_its_check(dicom: Cohort) -> None:
     assert [str(p) for p in check_cohort(dicom.folder, deep=True) if p.severity == "error"] == []
     assert dicom.availability().loc[1].to_dict() == {"labs": False, "ecg": True, "echo": True}
+    for task in ("hf", "incident_hf"):  # the app asks for either kind of outcome
+        assert dicom.outcomes(task, [1]).without == (1,)
 
 
 def test_samples_and_frames_are_those_of_the_files(dicom: Cohort) -> None:

@@ -264,6 +264,8 @@ def test_the_trace_lies_where_it_was_recorded(paper: Paper, server: str) -> None
     assert ink[:, round(paper.x(high)) + 3 : round(paper.x(2.4))].any(axis=0).all()
     # Twice the gain, half the speed.
     paper.choose("Gain", "20").choose("Speed", "12.5")
+    # 1.5 mV are 30 mm: two big boxes more than the first row has above it.
+    assert paper.map()[3] == pytest.approx((5 + 10) * MM)
     assert paper.map()[2] == pytest.approx(12.5 * MM)
     paper.hover(scene.SPIKE_S, 0)
     assert (paper.read("lead"), paper.number("mv")) == ("I", scene.SPIKE_MV)

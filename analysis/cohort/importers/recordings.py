@@ -115,9 +115,8 @@ def import_recordings(
                 }
             ),
         )
-        write_outcomes(
-            folder, pd.DataFrame({"subject_id": [], "task": [], "time_days": [], "event": []})
-        )
+        columns = ("subject_id", "task", "time_days", "event", "label")
+        write_outcomes(folder, pd.DataFrame({name: [] for name in columns}))
         write_imaging(folder, pd.DataFrame(rows))
         spec = following_spec(
             model,
@@ -206,9 +205,11 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _is_waveform(path: Path) -> bool:
+    """Whether it is a waveform and nothing else: a cine may carry an ECG beside its frames."""
     if not _is_dicom(path):
         return False
     try:
-        return "WaveformSequence" in pydicom.dcmread(path, stop_before_pixels=True)
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        return "WaveformSequence" in header and "Rows" not in header
     except (InvalidDicomError, OSError):
         return False
