@@ -102,7 +102,7 @@ def _tested(group: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
         f"{number(test['statistic'], 2)} on {count(test['df'], 'degree')} of freedom"
         if test["name"] == "log-rank"
         else f"chi-squared {number(test['statistic'], 2)} over {test['groups']} patterns, 9,999 "
-        f"permutations, seed {answer['seed']}"
+        f"random tables of the same margins, seed {answer['seed']}"
     )
     rare = ""
     if test["rare"]:
