@@ -93,7 +93,7 @@ def _tested(group: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     if test["p"] is None:
         return f"Whether the pattern goes with the outcome was not tested. {test['undefined']}"
     verdict = (
-        "Patterns differ in outcome: that something is missing says something by itself"
+        "Patterns differ in outcome here: that something is missing may say something by itself"
         if test["p"] < 0.05
         else "No sign that the pattern by itself goes with the outcome"
     )
@@ -109,4 +109,8 @@ def _tested(group: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
         rare = f"; {test['rare']} patterns of fewer than 10 patients taken together"
     if test["left_out"]:
         rare = f"; {count(test['left_out'], 'patient')} of rare patterns left out"
-    return f"{verdict} ({p_phrase(test['p'])}; {how}{rare})."
+    everyone = answer["groups"][0]
+    whole = ""
+    if group is not everyone and everyone["test"]["p"] is not None:
+        whole = f" Over all splits and sites {p_phrase(everyone['test']['p'])}."
+    return f"{verdict} ({p_phrase(test['p'])}; {how}{rare}).{whole}"
