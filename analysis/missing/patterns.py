@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import PermutationMethod, chi2, chi2_contingency
+from scipy.stats import MonteCarloMethod, chi2, chi2_contingency
 
 from analysis.classification.data import LabelData
 from analysis.classification.evaluation import interval_json, label_data, number_json
@@ -31,7 +31,7 @@ from models.checkpoint import Run
 
 EVERY = "all"
 RARE = 10
-_PERMUTATIONS = 9999
+_TABLES = 9999
 _DAYS = 100 * 365.25
 
 
@@ -50,7 +50,8 @@ def availability(
     `marginals` {modality: patients}, `patterns` (most frequent first: modalities, n, events, rate)
     and `test`. `outcome` names what the events are. Rate: events per 100
     patient-years with Garwood's exact interval (Fam Med 1936), or the share of the second of two
-    classes with Wilson's. Test: log-rank over patterns, or chi-squared with 9,999 permutations;
+    classes with Wilson's. Test: log-rank over patterns, or chi-squared against 9,999 random tables
+    of the same margins;
     patterns of fewer than 10 patients are put together, and left out if they stay fewer.
     """
     check_fit(run, cohort)
@@ -60,7 +61,7 @@ def availability(
         "cohort": cohort.fingerprint,
         "task": run.config.task.name,
         "seed": seed,
-        "version": 3,
+        "version": 4,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -199,7 +200,7 @@ def _test(groups: Sequence[SurvivalData | LabelData], seed: int) -> dict[str, An
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2:
         return answer | _untested("All of these patients are of one class.")
-    method = PermutationMethod(n_resamples=_PERMUTATIONS, rng=np.random.default_rng(seed))
+    method = MonteCarloMethod(n_resamples=_TABLES, rng=np.random.default_rng(seed))
     tested = chi2_contingency(table, correction=False, method=method)
     return answer | {
         "name": "chi-squared",

@@ -93,7 +93,7 @@ def _tested(group: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     if test["p"] is None:
         return f"Whether the pattern goes with the outcome was not tested. {test['undefined']}"
     verdict = (
-        "Patterns differ in outcome: that something is missing says something by itself"
+        "Patterns differ in outcome here: that something is missing may say something by itself"
         if test["p"] < 0.05
         else "No sign that the pattern by itself goes with the outcome"
     )
@@ -102,11 +102,15 @@ def _tested(group: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
         f"{number(test['statistic'], 2)} on {count(test['df'], 'degree')} of freedom"
         if test["name"] == "log-rank"
         else f"chi-squared {number(test['statistic'], 2)} over {test['groups']} patterns, 9,999 "
-        f"permutations, seed {answer['seed']}"
+        f"random tables of the same margins, seed {answer['seed']}"
     )
     rare = ""
     if test["rare"]:
         rare = f"; {test['rare']} patterns of fewer than 10 patients taken together"
     if test["left_out"]:
         rare = f"; {count(test['left_out'], 'patient')} of rare patterns left out"
-    return f"{verdict} ({p_phrase(test['p'])}; {how}{rare})."
+    everyone = answer["groups"][0]
+    whole = ""
+    if group is not everyone and everyone["test"]["p"] is not None:
+        whole = f" Over all splits and sites {p_phrase(everyone['test']['p'])}."
+    return f"{verdict} ({p_phrase(test['p'])}; {how}{rare}).{whole}"

@@ -73,7 +73,7 @@ def test_the_log_rank_test_is_lifelines(runs, cohort, split_store):
     assert test["left_out"] == (~kept).sum()
 
 
-def test_a_class_task_has_shares_and_a_permutation_test(runs, cohort, split_store):
+def test_a_class_task_has_shares_and_a_test_by_random_tables(runs, cohort, split_store):
     answer = availability(runs["three"], cohort, split_store)
     found = group(answer)
     label = pd.Series(cohort.outcomes("hf", cohort.subjects.index).label, cohort.subjects.index)
@@ -86,7 +86,7 @@ def test_a_class_task_has_shares_and_a_permutation_test(runs, cohort, split_stor
     table = np.array([[p["n"] - p["events"], p["events"]] for p in common])
     expected = chi2_contingency(table, correction=False)
     assert found["test"]["statistic"] == pytest.approx(expected.statistic)
-    assert found["test"]["p"] == pytest.approx(expected.pvalue, abs=0.03)  # 9,999 permutations
+    assert found["test"]["p"] == pytest.approx(expected.pvalue, abs=0.03)  # 9,999 random tables
     assert availability(runs["three"], cohort, split_store) == answer
 
 
@@ -109,7 +109,7 @@ def test_informative_missingness_is_found(runs, tmp_path):
     answer = availability(runs["three"], Cohort.open(folder), ResultStore(tmp_path / "r"))
     assert answer["sites"] == ["all", "A", "B"]
     test = group(answer)["test"]
-    assert test["p"] == pytest.approx(1e-4)  # the least that 9,999 permutations give
+    assert test["p"] == pytest.approx(1e-4)  # the least that 9,999 tables give
     by_site = [group(answer, site=site)["n"] for site in "AB"]
     assert sum(by_site) == group(answer)["n"] == len(ids)
     full, lacking = group(answer)["patterns"]
