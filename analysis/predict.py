@@ -202,8 +202,9 @@ def _unpack(
     config: RunConfig, run_hash: str, cohort: Cohort, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> Predictions:
     def part(name: str) -> dict[str, npt.NDArray[Any]]:
-        start = f"{name}/"
-        return {key[len(start) :]: a for key, a in arrays.items() if key.startswith(start)}
+        """In the run's order; a file gives them by the alphabet."""
+        keys = {modality: f"{name}/{modality}" for modality in config.modalities}
+        return {modality: arrays[key] for modality, key in keys.items() if key in arrays}
 
     return Predictions(
         run=config.name,

@@ -132,12 +132,12 @@ def unlike_widths(stage: Embeddings) -> str:
     return f"the modalities have different widths here ({told}), so they share no axes."
 
 
-def stages_of(predicted: Predictions) -> dict[str, Embeddings]:
-    """{'before', 'after': embeddings} of those stages that the run gives, in the run's order."""
+def stages_of(predicted: Predictions, modalities: Sequence[str]) -> dict[str, Embeddings]:
+    """{'before', 'after': embeddings} of those stages that the run gives, modalities in order."""
     found = {}
     for stage in STAGES:
         given = getattr(predicted, stage)
-        vectors = {name: given[name] for name in predicted.present if name in given}
+        vectors = {name: given[name] for name in modalities if name in given}
         if vectors:
             found[stage] = Embeddings.of(predicted.subject_ids, vectors, predicted.present)
     return found

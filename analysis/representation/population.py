@@ -117,7 +117,7 @@ def population(
         cohort=cohort,
         splits=names,
         people=people,
-        stages=stages_of(made),
+        stages=stages_of(made, list(run.config.modalities)),
         raw=made,
         n_all=n_all,
         n_unread=n_all - len(known),

@@ -68,16 +68,20 @@ def main() -> None:
 
 
 def _run(task: Task, usable: list[Run]) -> Run | None:
-    """One run; aligned ones first."""
+    """One run; aligned ones first, single modalities last."""
     runs = {run.config.name: run for run in usable}
     if not runs:
         return None
-    names = sorted(runs, key=lambda name: not runs[name].model.strategy.alignment().loss)
+    names = sorted(runs, key=lambda name: _rank(runs[name]))
     key = f"representation run {task.key}"
     address.start("strategy", key, names, names[0], "strategy")
     name = st.selectbox("Strategy", names, format_func=lambda n: runs[n].config.title, key=key)
     address.keep("strategy", name)
     return runs[name]
+
+
+def _rank(run: Run) -> tuple[bool, bool]:
+    return len(run.config.modalities) < 2, not run.model.strategy.alignment().loss
 
 
 def _splits(workspace: Workspace, task: Task) -> list[str]:

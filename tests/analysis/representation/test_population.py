@@ -221,6 +221,17 @@ def test_every_strategy_says_what_after_is():
         assert name in ("tgmm",) or words is not STRATEGIES.get(name).__mro__[1].alignment
 
 
+def test_the_order_of_modalities_is_the_runs_fresh_or_stored(run, cohort, tmp_path):
+    """A file gives arrays by the alphabet; points would belong to other patients."""
+    assert list(run.config.modalities) != sorted(run.config.modalities)
+    store = ResultStore(tmp_path)
+    fresh, again = (population(run, cohort, "external", store) for _ in range(2))
+    for stage in ("before", "after"):
+        assert list(again.stages[stage].vectors) == list(run.config.modalities)
+        first, second = fresh.stages[stage].points, again.stages[stage].points
+        np.testing.assert_array_equal(first.vectors, second.vectors)
+
+
 def test_a_shipped_run_has_the_same_points_in_both_stages(tiny_workspace, tmp_path):
     """A strategy may name its modalities in another order after fusion than before."""
     run = load_run(tiny_workspace / "runs" / "pe-cross-attention-onehot")
