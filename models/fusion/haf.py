@@ -143,9 +143,14 @@ class HAF(FusionStrategy):
         return Embedding(widths)
 
     def linear_inputs(self, name: str, encoded: Encoded) -> Tensor:
-        """As the base's; no gradient to the encoder when stages are detached."""
+        """As the base's; it teaches no encoder when stages are detached."""
         x = super().linear_inputs(name, encoded)
-        return x.detach() if self.settings.detach else x
+        return x.detach() if self.detached else x
+
+    @property
+    def detached(self) -> bool:
+        """Whether stages are detached now: an explanation's gradient passes through all."""
+        return self.settings.detach and self.training
 
     def forward(self, encoded: Mapping[str, Encoded]) -> FusionOutput:
         """The base's, with z turned to the width of u, and what the instance loss needs."""
@@ -163,17 +168,16 @@ class HAF(FusionStrategy):
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Stages 1 to 3; in training also the prediction from a random subset of modalities."""
-        detach = self.settings.detach
         present = {name: stream.present for name, stream in streams.items()}
         branches, u = {}, {}
         for name, stream in streams.items():
             z = stream.summary
             branches[name] = self.branch[name](z)
-            u[name] = F.normalize(self.latent[name](z.detach() if detach else z), dim=1)
+            u[name] = F.normalize(self.latent[name](z.detach() if self.detached else z), dim=1)
         losses, answers = {}, {}
         if self.training and self.aligned:
             losses["alignment"] = self.alignment_loss(u, present)
-        passed = {n: x.detach() for n, x in u.items()} if detach and self.aligned else u
+        passed = {n: x.detach() for n, x in u.items()} if self.detached and self.aligned else u
         fused = self.fused(passed, present)
         if self.training and self.settings.random_drop and len(streams) > 1:
             kept = random_subset(present, self.settings.drop_chance)
