@@ -1,4 +1,4 @@
-"""The demo's workspace: three simulated cohorts and the trained runs that ship with FusionLens."""
+"""The demo's workspace: four simulated cohorts and the trained runs that ship with FusionLens."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from sample_data.encoding import ct_encoder, ct_sink, token_layout, write_ct_fea
 from sample_data.heart_cohort import HeartWritten, heart_plan, write_heart_cohort
 from sample_data.heart_encoding import heart_sink, write_heart_features
 from sample_data.heart_patients import ECG, ECHO
+from sample_data.hnscc_cohort import HnsccWritten, hnscc_plan, write_hnscc_cohort
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 ENCODERS = CHECKPOINTS / "encoders"
 RUNS = CHECKPOINTS / "runs"
 HEART = "hf"
+HNSCC = "hnscc"
 # An ECG and eleven loops are 2.4 MB: so many internal patients have theirs as files.
 HEART_FILES = {"tiny": 16, "small": 80}
 Report = Callable[[str, int, int], None]
@@ -53,7 +55,7 @@ def write_sample(
     report: Report | None = None,
     encoder_store: Path = ENCODERS,
     encoder_hash: str | None = None,
-) -> Written | HeartWritten:
+) -> Written | HeartWritten | HnsccWritten:
     """One simulated cohort with its truth; features of the frozen encoders beside it.
 
     Every CT, ECG and echo becomes a file, except in `small`, so that the demo stays small: there
@@ -62,6 +64,8 @@ def write_sample(
     """
     if str(kind) == HEART:
         return _write_heart(size, seed, out, processes, report, encoder_store)
+    if str(kind) == HNSCC:
+        return _write_hnscc(size, seed, out, report)
     cohort_plan = plan(kind, size, seed)
     encoder_hash = encoder_hash or shipped_ct_encoder()
     slim = size == "small" and encoder_hash is not None
@@ -111,6 +115,14 @@ def _write_heart(
     )
 
 
+def _write_hnscc(size: str, seed: int, out: Path, report: Report | None) -> HnsccWritten:
+    def progress(done: int, total: int) -> None:
+        if report is not None:
+            report("Simulating the head and neck cancer cohort", done, total)
+
+    return write_hnscc_cohort(hnscc_plan(size, seed), out, progress=progress)
+
+
 def write_workspace(
     out: Path,
     size: str = "small",
@@ -125,7 +137,7 @@ def write_workspace(
     elsewhere, and the app says so.
     """
     (out / "cohorts").mkdir(parents=True, exist_ok=True)
-    for kind in (*CohortKind, HEART):
+    for kind in (*CohortKind, HEART, HNSCC):
         target = out / "cohorts" / str(kind)
         if not target.is_dir():
             write_sample(kind, size, seed, target, processes=processes, report=report)

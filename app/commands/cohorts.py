@@ -38,6 +38,7 @@ class CohortName(StrEnum):
     PE = "pe"
     CVD = "cvd"
     HF = "hf"
+    HNSCC = "hnscc"
 
 
 @cli.command()
