@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Stream
+from models.fusion.base import STRATEGIES, Alignment, Combined, FusionConfig, FusionStrategy, Stream
 from models.fusion.base import StreamWidths as Widths
 from models.pooling import masked_softmax
 
@@ -61,6 +61,13 @@ class DrFuse(FusionStrategy):
         self.drop = nn.Dropout(config.dropout)
         self.read = nn.Parameter(torch.randn(outputs, width) * 0.01)
         self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=outputs > 1)
+
+    def alignment(self) -> Alignment:
+        """The shared vectors, without the unique ones."""
+        return Alignment(
+            "each modality's shared vector; its unique one is kept apart from it.",
+            "squared distance between the shared vectors of a patient",
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Shared and unique vectors, weighed by each output's prototype."""

@@ -9,7 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 
 
@@ -45,6 +53,13 @@ class FeatureInteraction(FusionStrategy):
         self.alone = nn.ParameterDict({key: nn.Parameter(torch.randn(rank) * 0.1) for key in keys})
         read = len(streams) * width + len(keys) * rank
         self.head = Head(read, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """Nothing: modalities meet in products."""
+        return Alignment(
+            "there is no embedding after alignment: the head reads every modality's own summary "
+            "and the products of pairs."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Own vectors and products, side by side."""

@@ -26,6 +26,7 @@ from models.contracts import Encoded, FusionOutput, Kind
 from models.fusion.alignment_losses import anchored_alignment_loss, global_alignment_loss
 from models.fusion.base import (
     STRATEGIES,
+    Alignment,
     Combined,
     Entrance,
     FusionConfig,
@@ -165,6 +166,17 @@ class HAF(FusionStrategy):
                 answers[f"instances {name}"], answers[f"chosen {name}"] = logits, chosen
         turned = {n: z.detach() @ getattr(self, f"turn_{n}") for n, z in output.before.items()}
         return replace(output, before=turned, answers=answers)
+
+    def alignment(self) -> Alignment:
+        """The unit vectors u, and the loss of stage 2."""
+        words = "each modality's unit vector in the shared latent space (u of eq. 4)"
+        loss = {
+            "global": "L_GA: sigma_1 of a patient's vectors up, patients' directions apart",
+            "clip": f"InfoNCE of every modality with {self.anchor}",
+        }
+        if not self.aligned:
+            return Alignment(f"{words}; no loss aligned them.")
+        return Alignment(f"{words}.", loss[self.settings.alignment])
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Stages 1 to 3; in training also the prediction from a random subset of modalities."""

@@ -9,7 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.attention import TransformerLayer
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 
 
@@ -45,6 +53,13 @@ class MARIA(FusionStrategy):
         )
         self.norm = nn.LayerNorm(width)
         self.head = Head(width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """Tokens after self-attention over all that is there."""
+        return Alignment(
+            "the mean of each modality's tokens after attention over all that the patient has; no "
+            "loss aligned them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """The class token after it has looked at every present token."""

@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 from models.pooling import masked_softmax
 
@@ -37,6 +45,13 @@ class MDLM(FusionStrategy):
         # softplus(0.54) is 1: the aggregate starts as the mean of the scores.
         self.slope = nn.Parameter(torch.tensor(1.0).expm1().log())
         self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=outputs > 1)
+
+    def alignment(self) -> Alignment:
+        """Nothing: the modalities meet as risk scores only."""
+        return Alignment(
+            "there is no embedding after alignment: every modality scores by itself, and only the "
+            "scores are weighed."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Weighted scores; in training their gradient ends at the weights."""

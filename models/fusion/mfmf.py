@@ -11,6 +11,7 @@ from models.contracts import AttentionMap, Kind
 from models.fusion.attention import CrossAttention
 from models.fusion.base import (
     STRATEGIES,
+    Alignment,
     Combined,
     FusionConfig,
     FusionStrategy,
@@ -61,6 +62,13 @@ class MFMF(FusionStrategy):
             {name: GatedAttentionPool(width, width // 2) for name in self.auxiliary}
         )
         self.head = Head(width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """The target as the others see it."""
+        return Alignment(
+            "the target as each of the other modalities sees it, and as all of them do; no loss "
+            "aligned them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """The target as each auxiliary modality sees it, averaged."""

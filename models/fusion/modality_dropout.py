@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Stream
+from models.fusion.base import STRATEGIES, Alignment, Combined, FusionConfig, FusionStrategy, Stream
 from models.fusion.base import StreamWidths as Widths
 
 
@@ -45,6 +45,13 @@ class ModalityDropout(FusionStrategy):
         self.rest = nn.Sequential(nn.GELU(), nn.Dropout(config.dropout))
         self.last = nn.Linear(width, outputs, bias=outputs > 1)
         nn.init.normal_(self.last.weight, std=0.01)
+
+    def alignment(self) -> Alignment:
+        """What each modality adds to the first layer."""
+        return Alignment(
+            "what each modality adds to the first layer of the shared network; no loss aligned "
+            "them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """The scaled sum of what is there, and the rest of the MLP."""

@@ -9,7 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.attention import TransformerLayer
-from models.fusion.base import STRATEGIES, Combined, FusionConfig, FusionStrategy, Head, Stream
+from models.fusion.base import (
+    STRATEGIES,
+    Alignment,
+    Combined,
+    FusionConfig,
+    FusionStrategy,
+    Head,
+    Stream,
+)
 from models.fusion.base import StreamWidths as Widths
 from models.fusion.guidance import SlotPool
 
@@ -49,6 +57,13 @@ class PS3(FusionStrategy):
         )
         self.norm = nn.LayerNorm(width)
         self.head = Head(len(streams) * width, width, outputs, config.dropout)
+
+    def alignment(self) -> Alignment:
+        """Prototypes after the transformer."""
+        return Alignment(
+            "the mean of each modality's prototypes after attention over those of all; no loss "
+            "aligned them."
+        )
 
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
         """Prototypes of all modalities, mixed, and their means read together."""

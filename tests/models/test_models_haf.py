@@ -409,7 +409,7 @@ def test_it_learns_from_a_bag_and_a_table_and_the_losses_move(config, tmp_path):
     test = hancock_like(400, 3)
     with torch.no_grad():
         output = model(test.inputs)
-    assert score(output.prediction, test) > 0.68
+    assert score(output.prediction, test) > (0.68 if model.strategy.settings.linear_path else 0.62)
     losses = [r["value"] for r in result.history if r["name"] == "train_alignment_loss"]
     # These two share no signal but the outcome, so that CLIP has little to find.
     least = {"none": None, "clip": 1.0, "global": 0.8}[model.strategy.settings.alignment]
