@@ -43,7 +43,7 @@ def cox_terms(log_risk: Tensor, event: Tensor, time_days: Tensor) -> Tensor:
     tied patients sharing their terms evenly. A censored patient has none of his own. Empty for a
     batch without events. log_risk (B,) or (B, 1), event (B,) bool, time_days (B,).
     """
-    risk = log_risk.reshape(-1)
+    risk = log_risk.reshape(-1).to(torch.promote_types(log_risk.dtype, torch.float32))
     event = event.bool()
     own, when = risk[event], time_days[event]
     lowest = torch.finfo(risk.dtype).min

@@ -83,7 +83,7 @@ class CrossAttentionFusion(FusionStrategy):
         stand_in = ~asking.present
         if stand_in.any():
             queries = queries.clone()
-            queries[stand_in, 0] = asking.summary[stand_in]
+            queries[stand_in, 0] = asking.summary[stand_in].to(queries.dtype)
             query_mask[stand_in, 0] = True
         maps, answers, enriched = [], [], queries
         for name in self.others:

@@ -12,6 +12,7 @@ from models.fusion.base import STRATEGIES, FusionStrategy, StreamWidths
 from models.fusion.co_attention import CoAttentionConfig, CoAttentionFusion
 from models.fusion.cross_attention import CrossAttentionConfig, CrossAttentionFusion
 from models.fusion.late import LateFusion
+from models.losses import cox_loss
 from tests.models.toys import encoded, streams
 
 # tgmm's maps are between features; it has tests of its own.
@@ -140,6 +141,28 @@ def test_the_fused_kernel_of_training_is_the_attention_that_is_shown(name, modal
     shown = run(strategy, parts).prediction
     strategy.train()
     assert torch.allclose(run(strategy, parts).prediction, shown, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*FUSING, "tgmm"])
+def test_a_training_step_in_half_precision_is_nearly_the_full_one(name):
+    """What a GPU does (bf16-mixed), with a modality absent: no type clashes, finite gradients."""
+    parts = streams(modalities=3)
+    time, event = torch.arange(12.0).roll(5), torch.arange(12) % 3 > 0
+    losses = []
+    for half in (False, True):
+        strategy = build(name, parts, dropout=0.0, modality_dropout=0.0).train()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            output = strategy(parts)
+            loss = strategy.own_loss(output, time, event, None)
+            loss = cox_loss(output.prediction, event, time) if loss is None else loss
+            loss = loss + sum(output.losses.values(), torch.zeros(()))
+        loss.backward()
+        assert all(
+            bool(torch.isfinite(p.grad).all()) for p in strategy.parameters() if p.grad is not None
+        )
+        losses.append(float(loss.detach()))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 def test_late_fusion_is_the_weighted_sum_of_its_branches():
