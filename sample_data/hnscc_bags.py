@@ -12,7 +12,7 @@ that a run trained on one simulated cohort reads another.
 
 Only some instances show the patient. On a slide, tumour shows aggression, budding and p16, and
 stroma within the tumour shows whether immune cells are kept out; lymphoid tissue, epithelium,
-muscle and keratin vary along the same directions by chance. On a microarray HE shows aggression,
+muscle and keratin show nothing. On a microarray HE shows aggression,
 CD3, CD8 and MHC1 exclusion, PDL1 and CD68 the checkpoint ligand, unless the core missed the tumour;
 CD56 and CD163 show nothing.
 
@@ -56,7 +56,7 @@ _LOST_CORE, _MISSED_TUMOUR = 0.12, 0.15
 _OWN = 0.40  # of each number, the tissue's or stain's own
 _STATE = (9.0, 12.0)  # length along a quantity: on a slide, on a microarray
 _WITHIN = 0.4  # spread about the patient's value where it is shown
-_BY_CHANCE = (1.1, 0.3)  # spread about nothing where it is not
+_BY_CHANCE = 0.3  # spread about nothing where it is not
 _SLIDE, _TILE = 2.0, 1.5  # length along the directions without meaning
 _COLOUR = 3.0
 _NOISE = 0.60
@@ -161,7 +161,7 @@ def _features(
 ) -> npt.NDArray[np.float32]:
     n, m = len(own), len(QUANTITIES)
     state = rng.normal(size=(n, m))
-    along = _BY_CHANCE[bag] * state
+    along = _BY_CHANCE * state
     for at, names in enumerate(shown):
         for name in names:
             q = QUANTITIES.index(name)

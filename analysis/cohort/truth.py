@@ -10,6 +10,8 @@
     truth/echo_loops.parquet     subject_id, view, ed_frame, es_frame, ...
     truth/echo/ID.npz            packed bits of every structure's mask, named VIEW.STRUCTURE;
                                  shape (frames, height, width)
+    truth/bag_instances.parquet  subject_id, modality, instance, tissue, carries (the terms that
+                                 the instance shows, separated by commas, '' where none)
 
 Only simulated cohorts have a truth; a cohort says so by `truth` in cohort.yaml.
 """
@@ -138,6 +140,28 @@ class Truth:
         rows = table.loc[[int(subject_id)]].reset_index(drop=True)
         carries = rows["carries"].astype(str).where(rows["task"] == task, "")
         return rows.drop(columns="task").assign(carries=carries)
+
+    @cached_property
+    def _instances(self) -> pd.DataFrame | None:
+        path = self.folder / "bag_instances.parquet"
+        if not path.is_file():
+            return None
+        columns = ("subject_id", "modality", "instance", "tissue", "carries")
+        return read_frame(path, columns).set_index(["modality", "subject_id"]).sort_index()
+
+    def bag_instances(self, modality: str, subject_id: int) -> pd.DataFrame | None:
+        """A patient's instances as the truth names them: instance, tissue, carries.
+
+        carries: the names of the terms that the instance shows. None where the truth has no such
+        bag.
+        """
+        table = self._instances
+        if table is None or (modality, int(subject_id)) not in table.index:
+            return None
+        rows = table.loc[[(modality, int(subject_id))]].reset_index(drop=True)
+        named = rows["carries"].astype(str).str.split(", ")
+        carries = named.map(lambda terms: tuple(term for term in terms if term))
+        return rows[["instance", "tissue"]].assign(carries=carries)
 
     def echo_structures(self, subject_id: int, task: str) -> dict[str, tuple[str, ...]]:
         """{structure: terms of the task that it shows}, of those that count in this patient.

@@ -6,8 +6,8 @@ The thresholds are this project's, stated here and in no sentence hidden:
                          its interval
     energy (signals, videos)   passes when what carries the outcome gets 1.5 times what an even map
                          would give it, fails when chance lies within its interval
-    AUROC of causal codes, columns   passes from 0.9, fails below 0.7, or when 0.5 lies within its
-                         interval
+    AUROC of causal codes, columns, instances   passes from 0.9, fails below 0.7, or when 0.5 lies
+                         within its interval
     deletion, insertion  pass when both intervals lie above 0 (random order), fail when one lies
                          wholly below
     random weights       fails when the map survives them, mixed when it partly does
@@ -147,13 +147,15 @@ def _energy(part: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
 def _codes(part: Mapping[str, Any], found: Mapping[str, Any]) -> Check:
     area = found["auroc"]["code"]
     one = "column" if part.get("kind") in ("table", "text") else "code"
+    one = (part.get("truth") or {}).get("one", one)
+    causes = "shows a cause of" if part.get("kind") == "bag" else "truly causes"
     if area["value"] is None:
         return Check("localisation", "mixed", f"No patient had both causal and other {one}s.")
     outcome = _graded(area["value"], AUROC_GOOD, AUROC_BAD)
     if area["low"] <= found["chance"]:
         outcome = "fail"
     text = (
-        f"Among {found['n']} {_patients(part)}, a {one} that truly causes the outcome ranked above "
+        f"Among {found['n']} {_patients(part)}, a {one} that {causes} the outcome ranked above "
         f"one that does not in {100 * area['value']:.0f}% of pairs (95% interval "
         f"{100 * area['low']:.0f} to {100 * area['high']:.0f}); by chance 50%."
     )

@@ -224,6 +224,7 @@ _PLACE: Mapping[str, tuple[str, ...]] = {
     "video": ("energy in truth", "chance", "points right", "chance of that"),
     "table": ("AUROC columns",),
     "text": ("AUROC columns", "words"),
+    "bag": ("AUROC instances",),
 }
 _UNITS = ("code", "event")
 

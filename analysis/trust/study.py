@@ -37,13 +37,18 @@ RULE_TRUTH = {
         "Chosen on one half of the patients by the AUROC of causal codes; methods that survive "
         "random weights are passed over. Its held-out numbers are those of the other half."
     ),
+    "instances": (
+        "Chosen on one half of the patients by the AUROC of instances that show a cause; methods "
+        "that survive random weights are passed over. Its held-out numbers are those of the other "
+        "half."
+    ),
     "recording": (
         "Chosen on one half of the patients: the map with the most energy in what carries the "
         "outcome; maps that survive random weights are passed over. Its held-out numbers are "
         "those of the other half."
     ),
     "columns": (
-        "The only method for words of a told table, so nothing was chosen. Its held-out numbers "
+        "The only method for a table, told or not, so nothing was chosen. Its held-out numbers "
         "are those of every other patient."
     ),
 }
@@ -51,6 +56,9 @@ RULE_FAITHFUL = (
     "The truth is not known here. Chosen on one half of the patients by the sum of the deletion "
     "and insertion advantages over random order; methods that survive random weights are passed "
     "over. Its held-out numbers are those of the other half."
+)
+RULE_NOTHING = RULE_FAITHFUL.replace(
+    "The truth is not known here. Chosen", "Nothing in it causes the outcome: chosen"
 )
 RULE_FEW = RULE_FAITHFUL.replace(
     "The truth is not known here. Chosen",

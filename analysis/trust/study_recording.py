@@ -37,6 +37,7 @@ from analysis.trust.localisation_recording import (
 from analysis.trust.study import (
     RULE_FAITHFUL,
     RULE_FEW,
+    RULE_NOTHING,
     RULE_TRUTH,
     Entry,
     Study,
@@ -506,10 +507,14 @@ def study_table(study: Study, modality: str) -> dict[str, Any]:
     )
     study = replace(study, budget=n)
     part = study_parts(study, modality)
-    causes = {}
+    causes, stated = {}, {}
     if study.truth is not None:
-        causes = study.truth.causal_columns(study.run.config.task.name)
+        own = study.cohort.modality(modality).columns
+        stated = study.truth.causal_columns(study.run.config.task.name)
+        causes = {name: terms for name, terms in stated.items() if name in own}
     if not causes or not part["methods"]:
+        if stated and part["recommended"]:
+            part["recommended"]["rule"] = RULE_NOTHING
         return part
     there = set(study.cohort.having(modality).tolist())
     ids = [int(i) for i in study.order() if int(i) in there]

@@ -38,6 +38,8 @@ HOW_TO_READ = {
     "cell of such a structure; **chance of that**: share of all cells that do. " + COMMON,
     "columns": "**AUROC columns, words**: how well the size of a share tells columns, or single "
     "words, that the outcome depends on from others (0.5: chance). " + COMMON,
+    "instances": "**AUROC instances**: how well the size of a share tells instances (tiles, cores) "
+    "that show a cause of the outcome from others (0.5: chance). " + COMMON,
     "parts": "**AUROC codes, events**: how well the size of a share tells codes, or single "
     "events, that cause the outcome from others (0.5: chance). " + COMMON,
 }
@@ -48,6 +50,7 @@ _READ_AS = {
     "video": "video",
     "table": "columns",
     "text": "columns",
+    "bag": "instances",
 }
 
 
