@@ -138,7 +138,7 @@ class Page(Reader):
         return self.tab.locator(".matrix").evaluate("(e, name) => e.dataset[name] ?? ''", name)
 
     def until(self, holds: Callable[[], Any]) -> None:
-        for _ in range(100):
+        for _ in range(300):
             if holds():
                 return
             self.tab.wait_for_timeout(100)
@@ -483,6 +483,7 @@ def test_a_patient_is_chosen_by_a_click_in_the_list(page: Page) -> None:
     wanted = next(i for i, row in enumerate(body) if row[0] != str(PATIENT))
     frame = page.tab.locator('[data-testid="stDataFrame"]').first
     frame.scroll_into_view_if_needed()
+    page.tab.wait_for_timeout(500)  # a picture above may still take its height
     box = frame.bounding_box()
     page.tab.mouse.click(box["x"] + 18, box["y"] + 35 * (wanted + 1.5))
     page.until(lambda: page.query["patient"] == body[wanted][0])
