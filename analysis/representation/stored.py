@@ -41,8 +41,7 @@ def projection_key(people: Population, method: Method, seed: int = 0) -> dict[st
 def drawable(people: Population) -> tuple[dict[str, Embeddings], dict[str, str]]:
     """{stage: embeddings} that can be drawn in one picture, and {stage: why it cannot}.
 
-    Of the modalities that every stage has, so that the pictures hold the same points. Raises
-    CohortError when there are fewer than 10 of them.
+    Of the modalities that every stage has, so that the pictures hold the same points.
     """
     shared = [
         name
@@ -56,10 +55,8 @@ def drawable(people: Population) -> tuple[dict[str, Embeddings], dict[str, str]]
             why[name] = unlike_widths(stage)
             continue
         if len(kept.points) < FEWEST_POINTS:
-            raise CohortError(
-                f"cohort '{people.cohort.spec.name}': {len(kept.points)} embeddings {name} "
-                f"alignment; a picture takes at least {FEWEST_POINTS}. Choose another split."
-            )
+            why[name] = f"a picture takes {FEWEST_POINTS} embeddings; there are {len(kept.points)}."
+            continue
         drawn[name] = kept
     return drawn, why
 
@@ -72,14 +69,20 @@ def stored_projection(
     seed: int = 0,
     say: Say | None = None,
 ) -> Projection:
-    """The picture of a population, computed here when it is not stored."""
+    """The picture of a population, computed here when it is not stored.
+
+    Raises CohortError where no stage can be drawn.
+    """
     parameters = projection_key(people, method, seed)
     found = find_projection(store, parameters)
     if found is not None:
         return found
     drawn, why = drawable(people)
     if not drawn:
-        raise CohortError(f"run '{people.run.config.name}': no picture; {next(iter(why.values()))}")
+        raise CohortError(
+            f"run '{people.run.config.name}', {', '.join(people.splits)}: "
+            f"{next(iter(why.values()))} Choose other patients, or the numbers without a picture."
+        )
     vectors = {name: stage.points.vectors for name, stage in drawn.items()}
     return make_projection(store, parameters, vectors, method, seed, say)
 

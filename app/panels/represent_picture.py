@@ -14,7 +14,7 @@ from analysis.representation.quality import PICTURE_METRICS
 from analysis.representation.stored import coordinates, drawable, projection_key
 from app.figures import patient_rows as rows_figures
 from app.figures import representation as figures
-from app.figures.text import count, listed, markdown, number
+from app.figures.text import count, markdown, number
 from app.panels import address, figure, frame
 from app.workspace import Task, Workspace
 
@@ -106,7 +106,8 @@ def show(
 def _wait(people: Population, method: Method, parameters: Mapping[str, Any]) -> None:
     drawn, why = drawable(people)
     if not drawn:
-        st.info(f"There is no picture: {markdown(listed(list(why.values())))}")
+        reasons = " ".join(dict.fromkeys(why.values()))
+        st.info(f"There is no picture: {markdown(reasons)}")
         return
     job = frame.projector().job(parameters)
     if job is None:

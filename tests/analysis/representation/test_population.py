@@ -265,8 +265,11 @@ def test_places_are_told_with_whom_they_are_of(people, store):
 
 def test_too_few_points_are_one_sentence(run, cohort, store):
     few = population(run, cohort, "internal", store, most_points=6)
-    with pytest.raises(CohortError, match="a picture takes at least 10"):
-        drawable(few)
+    drawn, why = drawable(few)
+    assert drawn == {}
+    assert "a picture takes 10 embeddings; there are" in why["after"]
+    with pytest.raises(CohortError, match="Choose other patients"):
+        stored_projection(few, Method.TSNE, store)
 
 
 # ---------------------------------------------------------------- one patient
