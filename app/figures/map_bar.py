@@ -67,7 +67,8 @@ def bar_svg(
     low = -limit if signed else 0.0
     words = [f"{_number(low, signed)} {ends[0]}".strip(), f"{ends[1]} {_number(limit, signed)}"]
     return (
-        f'{cells}<rect width="9000" height="320" fill="none" stroke="#8A949E" stroke-width="12"/>'
+        f'<g shape-rendering="crispEdges">{cells}</g>'
+        '<rect width="9000" height="320" fill="none" stroke="#8A949E" stroke-width="12"/>'
         f'<text y="660">{plain(words[0])}</text>'
         + ('<text x="4500" y="660" text-anchor="middle">0</text>' if signed else "")
         + f'<text x="9000" y="660" text-anchor="end">{plain(words[1])}</text>'
