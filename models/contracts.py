@@ -175,7 +175,8 @@ class Encoded:
 
     tokens: (B, N, T) float. mask: (B, N) bool, true where a token is real. pooled: (B, P)
     float, one summary vector a patient (its width may differ from the tokens').
-    present: (B,) bool. layout maps token n back to the input.
+    present: (B,) bool. layout maps token n back to the input. attention: (B, N) the weights with
+    which an encoder that pools by attention made the summary of its tokens.
     """
 
     tokens: Tensor
@@ -183,6 +184,7 @@ class Encoded:
     pooled: Tensor
     present: Tensor
     layout: Layout
+    attention: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Encoded:
         """The same encoding on another device."""
@@ -196,6 +198,7 @@ class Encoded:
             pooled=self.pooled.to(device),
             present=self.present.to(device),
             layout=layout,
+            attention=None if self.attention is None else self.attention.to(device),
         )
 
     def take(self, rows: Tensor) -> Encoded:
@@ -210,6 +213,7 @@ class Encoded:
             pooled=self.pooled[rows],
             present=self.present[rows],
             layout=layout,
+            attention=None if self.attention is None else self.attention[rows],
         )
 
     @property
@@ -229,7 +233,10 @@ class Encoded:
     def without(self, rows: Tensor) -> Encoded:
         """The same encoding with the modality marked absent where `rows` (B,) bool is true."""
         return replace(
-            self, present=self.present & ~rows, mask=self.mask & ~rows[:, None].expand_as(self.mask)
+            self,
+            present=self.present & ~rows,
+            mask=self.mask & ~rows[:, None].expand_as(self.mask),
+            attention=None if self.attention is None else self.attention * ~rows[:, None],
         )
 
     def __len__(self) -> int:

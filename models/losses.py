@@ -36,6 +36,37 @@ def class_loss(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits, label)
 
 
+def cox_terms(log_risk: Tensor, event: Tensor, time_days: Tensor) -> Tensor:
+    """(events,) terms of `cox_loss`, one a patient with the event, in the patients' order.
+
+    Their mean is the loss: log(sum of risks of those still at risk) - own log-risk, Efron's ties,
+    tied patients sharing their terms evenly. A censored patient has none of his own. Empty for a
+    batch without events. log_risk (B,) or (B, 1), event (B,) bool, time_days (B,).
+    """
+    risk = log_risk.reshape(-1)
+    event = event.bool()
+    own, when = risk[event], time_days[event]
+    lowest = torch.finfo(risk.dtype).min
+    everyone = risk.expand(len(own), -1)
+    at_risk = torch.logsumexp(everyone.masked_fill(time_days < when[:, None], lowest), dim=1)
+    tied = when[:, None] == when
+    size = tied.sum(dim=1).to(risk.dtype)
+    among = torch.logsumexp(own.expand(len(own), -1).masked_fill(~tied, lowest), dim=1)
+    before = tied.tril(-1).sum(dim=1) / size
+    reduced = at_risk + torch.log1p(-before * torch.exp(among - at_risk))
+    shared = (tied.to(risk.dtype) @ reduced) / size
+    return shared - own
+
+
+def class_terms(logits: Tensor, label: Tensor) -> Tensor:
+    """(B,) terms of `class_loss`, one a patient."""
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(
+            logits[:, 0], label.to(logits.dtype), reduction="none"
+        )
+    return F.cross_entropy(logits, label, reduction="none")
+
+
 def info_nce(a: Tensor, b: Tensor, temperature: Tensor | float) -> Tensor:
     """Symmetric InfoNCE of two sets of unit vectors (B, D) whose rows belong together.
 

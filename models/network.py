@@ -98,6 +98,6 @@ class FusionModel(nn.Module):
 def stream_widths(encoders: Mapping[str, ModalityEncoder]) -> dict[str, StreamWidths]:
     """The widths that a strategy has to be built for."""
     return {
-        name: StreamWidths(encoder.token_width, encoder.pooled_width)
+        name: StreamWidths(encoder.token_width, encoder.pooled_width, encoder.kind)
         for name, encoder in encoders.items()
     }

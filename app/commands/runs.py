@@ -121,7 +121,8 @@ def train(
         str,
         typer.Option(
             help="unimodal, late, contrastive, cross_attention, co_attention, tgmm, mean_concat, "
-            "multisurv, cmta, deepavfusion or text_if."
+            "multisurv, cmta, deepavfusion, text_if, haf, ps3, mdlm, mfmf, feature_interaction, "
+            "missing_token, modality_dropout, maria or drfuse."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],

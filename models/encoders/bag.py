@@ -64,12 +64,14 @@ class GatedAttentionMIL(ModalityEncoder, SummaryOfTokens):
         mask = inputs.fields["mask"] & inputs.present[:, None]
         z = ((inputs.fields["features"] - self.mean) / self.scale).clamp(-6.0, 6.0)
         tokens = self.project(z) * mask[..., None]
+        pooled, attention = self.pool(tokens, mask)
         return Encoded(
             tokens=tokens,
             mask=mask,
-            pooled=self.summarise(tokens, mask),
+            pooled=pooled,
             present=inputs.present,
             layout=Instances(),
+            attention=attention,
         )
 
     def summarise(self, tokens: Tensor, mask: Tensor) -> Tensor:

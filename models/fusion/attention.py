@@ -100,3 +100,22 @@ class FeedForward(nn.Module):
         """(B, N, D) -> (B, N, D)."""
         fed: Tensor = self.net(self.norm(x))
         return x + fed
+
+
+class TransformerLayer(nn.Module):
+    """One layer of self-attention, norms before (Vaswani et al. 2017); its weights are not kept."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attend = CrossAttention(width, heads)
+        self.drop = nn.Dropout(dropout)
+        self.feed = FeedForward(width, dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D), mask (B, N) with at least one true each -> (B, N, D); masked ones ask only."""
+        keys = self.norm(x)
+        with without_maps():
+            answer, _ = self.attend(keys, keys, mask)
+        fed: Tensor = self.feed(x + self.drop(answer))
+        return fed

@@ -18,17 +18,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.contracts import AttentionMap, Encoded, FusionOutput
+from models.contracts import AttentionMap, Encoded, FusionOutput, Kind
 from models.pooling import GatedAttentionPool
 from models.registry import Registry
 
 
 @dataclass(frozen=True)
 class StreamWidths:
-    """Widths of what a modality's encoder gives: of its tokens and of its summary."""
+    """Widths of what a modality's encoder gives, tokens and summary, and what it reads."""
 
     tokens: int
     pooled: int
+    kind: Kind | None = None
 
 
 class FusionConfig(BaseModel):
@@ -101,23 +102,34 @@ class Standardiser(nn.Module):
         return ((x - self.mean) / self.sd).clamp(-5.0, 5.0)
 
 
-class Projection(nn.Module):
-    """One modality into the shared width: its tokens, and a summary of them."""
+class Entrance(nn.Module, ABC):
+    """How a modality enters fusion; it knows the scales of the encoder's features."""
 
-    def __init__(self, widths: StreamWidths, width: int, dropout: float) -> None:
+    def __init__(self, widths: StreamWidths) -> None:
         super().__init__()
         self.token_scale = Standardiser(widths.tokens)
         self.pooled_scale = Standardiser(widths.pooled)
-        self.tokens = nn.Sequential(nn.Linear(widths.tokens, width), nn.GELU(), nn.Dropout(dropout))
-        self.pool = GatedAttentionPool(width, width // 2)
-        self.pooled = nn.Sequential(nn.Dropout(dropout), nn.Linear(widths.pooled, width))
-        self.norm = nn.LayerNorm(width)
-        self.absent = nn.Parameter(torch.randn(width) * 0.1)
 
     def fit(self, encoded: Encoded) -> None:
         """Scales of the frozen features of the training patients."""
         self.token_scale.fit(encoded.tokens[encoded.mask])
         self.pooled_scale.fit(encoded.pooled[encoded.present])
+
+    @abstractmethod
+    def forward(self, encoded: Encoded) -> Stream:
+        """The modality's stream."""
+
+
+class Projection(Entrance):
+    """One modality into the shared width: its tokens, and a summary of them."""
+
+    def __init__(self, widths: StreamWidths, width: int, dropout: float) -> None:
+        super().__init__(widths)
+        self.tokens = nn.Sequential(nn.Linear(widths.tokens, width), nn.GELU(), nn.Dropout(dropout))
+        self.pool = GatedAttentionPool(width, width // 2)
+        self.pooled = nn.Sequential(nn.Dropout(dropout), nn.Linear(widths.pooled, width))
+        self.norm = nn.LayerNorm(width)
+        self.absent = nn.Parameter(torch.randn(width) * 0.1)
 
     def forward(self, encoded: Encoded) -> Stream:
         """The modality's stream."""
@@ -152,7 +164,7 @@ class FusionStrategy(nn.Module, ABC):
         self.modalities = tuple(streams)
         self.outputs = outputs
         self.project = nn.ModuleDict(
-            {name: Projection(w, config.width, config.dropout) for name, w in streams.items()}
+            {name: self.entrance(widths, config) for name, widths in streams.items()}
         )
         self.linear = nn.ModuleDict()
         if config.linear_path:
@@ -161,6 +173,10 @@ class FusionStrategy(nn.Module, ABC):
                 nn.init.zeros_(layer.weight)
                 self.linear[name] = layer
         self.intercept = nn.Parameter(torch.zeros(outputs)) if config.intercept else None
+
+    def entrance(self, widths: StreamWidths, config: FusionConfig) -> Entrance:
+        """What a modality passes first: the projection to the shared width."""
+        return Projection(widths, config.width, config.dropout)
 
     @abstractmethod
     def combine(self, streams: Mapping[str, Stream], linear: Mapping[str, Tensor]) -> Combined:
@@ -183,24 +199,24 @@ class FusionStrategy(nn.Module, ABC):
     def fit(self, encoded: Mapping[str, Encoded]) -> None:
         """Take the scales of all features from the training patients."""
         for name in self.modalities:
-            self._projection(name).fit(encoded[name])
+            self._entrance(name).fit(encoded[name])
 
-    def _projection(self, name: str) -> Projection:
-        projection = self.project[name]
-        assert isinstance(projection, Projection)
-        return projection
+    def _entrance(self, name: str) -> Entrance:
+        entrance = self.project[name]
+        assert isinstance(entrance, Entrance)
+        return entrance
 
     def _stream(self, name: str, encoded: Encoded) -> Stream:
         """A modality's projection; computed once where all rows are views of one patient's.
 
         That is how an explanation repeats the modalities it does not touch.
         """
-        projection = self._projection(name)
+        entrance = self._entrance(name)
         rows = len(encoded)
         if self.training or rows < 2 or not encoded.is_one_repeated:
-            stream: Stream = projection(encoded)
+            stream: Stream = entrance(encoded)
             return stream
-        one = projection(encoded.take(torch.zeros(1, dtype=torch.long)))
+        one = entrance(encoded.take(torch.zeros(1, dtype=torch.long)))
         return Stream(
             one.tokens.expand(rows, -1, -1),
             one.mask.expand(rows, -1),
@@ -236,7 +252,7 @@ class FusionStrategy(nn.Module, ABC):
 
     def linear_inputs(self, name: str, encoded: Encoded) -> Tensor:
         """(B, P) standardised summary of a modality, zero where it is absent."""
-        x: Tensor = self._projection(name).pooled_scale(encoded.pooled)
+        x: Tensor = self._entrance(name).pooled_scale(encoded.pooled)
         return x * encoded.present[:, None]
 
     def forward(self, encoded: Mapping[str, Encoded]) -> FusionOutput:

@@ -35,19 +35,19 @@ from tests.models.toys import events
 VOCABULARY = Vocabulary(("A", "B", "C"), (0.0, 1.0, 2.0), (1.0, 2.0, 3.0))
 
 
-def write_run(folder: Path) -> FusionModel:
+def write_run(folder: Path, strategy: str = "co_attention") -> FusionModel:
     """A run with a trainable table encoder and a frozen event encoder stored beside it."""
     torch.manual_seed(0)
     clmbr = CLMBR(CLMBRConfig(vocabulary_size=VOCABULARY.size, token_width=16))
     name = save_encoder(clmbr, folder.parent / "encoders", vocabulary=VOCABULARY)
     labs = TableEncoder(TableConfig(columns=(TableColumn(name="a"), TableColumn(name="b"))))
     encoders = {"labs": labs, "ehr": clmbr}
-    cls = STRATEGIES.get("co_attention")
+    cls = STRATEGIES.get(strategy)
     model = FusionModel(encoders, cls(stream_widths(encoders), 1, cls.Config()), ["ehr"])
     config = RunConfig(
         name="toy",
         title="Toy",
-        strategy=StrategyEntry(name="co_attention", config=cls.Config().model_dump(mode="json")),
+        strategy=StrategyEntry(name=strategy, config=cls.Config().model_dump(mode="json")),
         modalities={
             "labs": ModalityEntry(
                 kind=Kind.TABLE,
@@ -112,6 +112,25 @@ def test_a_run_comes_back_as_it_was(tmp_path):
     assert not run.model.training
     stored = load_file(tmp_path / "runs" / "toy" / "model.safetensors")
     assert not any(name.startswith("encoders.ehr") for name in stored)
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "unimodal"])
+def test_every_strategy_comes_back_with_all_it_has_learnt(tmp_path, strategy):
+    """Prediction and embeddings, with each modality absent in turn."""
+    model = write_run(tmp_path / "runs" / "toy", strategy)
+    run = load_run(tmp_path / "runs" / "toy", [tmp_path / "runs" / "encoders"])
+    encoded = model.encode(inputs())
+    for gone in ((), ("labs",), ("ehr",), ("labs", "ehr")):
+        given = {
+            n: e.without(torch.ones(2, dtype=torch.bool)) if n in gone else e
+            for n, e in encoded.items()
+        }
+        with torch.no_grad():
+            a, b = model.fuse(given), run.model.fuse(given)
+        assert torch.allclose(a.prediction, b.prediction, atol=1e-6)
+        for part in ("before", "after"):
+            for name, embedding in getattr(a, part).items():
+                assert torch.allclose(embedding, getattr(b, part)[name], atol=1e-6)
 
 
 def test_the_hash_follows_the_weights(tmp_path):
