@@ -236,7 +236,7 @@ class HAF(FusionStrategy):
 
         reduced = output.answers.get("reduced")
         lambda_m = self.settings.lambda_m if self.settings.monotonic else 0.0
-        less = None if reduced is None else terms(reduced)
+        less = None if reduced is None else terms(self.with_intercept(reduced))
         loss = fusion_loss(terms(output.prediction), less, lambda_m)
         # A batch without events has no terms, and still a gradient.
         loss = loss + output.prediction.sum() * 0.0
