@@ -111,12 +111,14 @@ def _haf(name: str, title: str, published: Published | None = None, **config: An
 
 
 def _other(name: str, title: str, published: Published | None = None) -> Row:
+    # Hiding modalities belongs to those for missing modalities, each with its own chance.
+    config = {"linear_path": False} if published is None else PLAIN
     return Row(
         name=name,
         title=title,
         group=OTHERS,
         strategy=name,
-        config={"linear_path": False},
+        config=config,
         settings=AS_PUBLISHED,
         published=published,
     )

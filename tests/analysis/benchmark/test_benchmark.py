@@ -25,6 +25,9 @@ from analysis.benchmark.rows import ROWS, SURVIVAL_TASK, WINDOW_TASK, Row, choos
 from analysis.benchmark.suite import hancock_cohort
 from analysis.benchmark.table import make_lines, markdown_table, paired_difference
 from app.cli import cli
+from models.contracts import Kind
+from models.fusion.base import STRATEGIES, StreamWidths
+from models.training import TrainingSettings
 from tests.analysis.cohort.test_cohort_hancock import N, make_source
 
 QUICK = {"max_epochs": 2, "linear_start": False}
@@ -183,6 +186,16 @@ def test_every_row_is_named_once_and_has_a_model() -> None:
     for row in ROWS:
         assert bool(row.estimator) != bool(row.strategy), row.name
     assert len({json.dumps([r.recipe, r.tasks], sort_keys=True) for r in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.strategy], ids=lambda row: row.name)
+def test_a_rows_strategy_takes_its_settings_and_modalities(row: Row) -> None:
+    strategy = STRATEGIES.get(row.strategy)
+    config = strategy.Config.model_validate(dict(row.config))
+    kinds = {name: Kind.BAG if name == "tma" else Kind.TABLE for name in row.modalities}
+    widths = {name: StreamWidths(4, 6, kind) for name, kind in kinds.items()}
+    assert strategy(widths, 1, config).modalities == row.modalities
+    TrainingSettings.model_validate(dict(row.settings))
 
 
 # ---------------------------------------------------------------- the command
