@@ -1,14 +1,19 @@
-"""Controls that several pages share: which task, which runs."""
+"""Controls that several pages share: which task, which runs, which section."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import streamlit as st
 
 from app.figures.text import listed, markdown
+from app.panels import address, frame
 from app.workspace import Task, Workspace, WorkspaceError
 from models.checkpoint import Run
+
+Sections = Mapping[str, tuple[str, Callable[[], None]]]
+"""{name in the address: (title, what draws it)}."""
 
 _CHOSEN, _ADDRESS = "chosen_task", "task_in_address"
 
@@ -81,3 +86,26 @@ def broken(reasons: Mapping[str, str]) -> None:
     """Runs left out, each with its reason."""
     for name, reason in reasons.items():
         st.warning(f"**{markdown(name)}** is left out. {markdown(reason)}")
+
+
+def section(sections: Sections, key: str) -> None:
+    """Draw one of the sections, the first unless the address or the reader names another.
+
+    Choosing another one reruns this part alone: what stands above stays as it is.
+    """
+    address.start("section", key, list(sections), next(iter(sections)), "section")
+    frame.fragment(partial(_section, sections, key))
+
+
+def _section(sections: Sections, key: str) -> None:
+    chosen = st.segmented_control(
+        "Look at",
+        list(sections),
+        format_func=lambda name: sections[name][0],
+        required=True,
+        label_visibility="collapsed",
+        key=key,
+    )
+    chosen = chosen or next(iter(sections))
+    address.keep("section", chosen)
+    sections[chosen][1]()

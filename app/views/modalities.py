@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import streamlit as st
@@ -23,8 +23,6 @@ from app.panels import (
 )
 from app.workspace import Task
 from models.checkpoint import Run
-
-Sections = Mapping[str, tuple[str, Callable[[], None]]]
 
 
 def main() -> None:
@@ -68,15 +66,13 @@ def main() -> None:
     if not good:
         return
     sections = _sections(desk, task, runs[name], list(runs.values()), split)
-    key = "modalities section"
-    address.start("section", key, list(sections), next(iter(sections)), "section")
-    frame.fragment(partial(_chosen, sections, key))
+    choose.section(sections, "modalities section")
 
 
 def _sections(
     desk: ModalityDesk, task: Task, run: Run, runs: Sequence[Run], split: str
-) -> Sections:
-    """{name in the address: (title, what draws it)}."""
+) -> choose.Sections:
+    """What can be looked at."""
 
     def fewer() -> None:
         words = _prepared(desk, task, run, split)
@@ -102,20 +98,6 @@ def _prepared(desk: ModalityDesk, task: Task, run: Run, split: str) -> str:
     words = f"Predicting with fewer modalities, {markdown(run.config.title)}"
     with progress.counted(words) as say:
         return desk.prepare(task, run, split, say)
-
-
-def _chosen(sections: Sections, key: str) -> None:
-    chosen = st.segmented_control(
-        "Look at",
-        list(sections),
-        format_func=lambda name: sections[name][0],
-        required=True,
-        label_visibility="collapsed",
-        key=key,
-    )
-    chosen = chosen or next(iter(sections))
-    address.keep("section", chosen)
-    sections[chosen][1]()
 
 
 main()

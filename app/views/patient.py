@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pandas as pd
@@ -183,25 +183,8 @@ def _section(
 ) -> None:
     """What is looked at below the ledger; one at a time, so that a click computes one thing."""
     sections = _sections(desk, shown, targets, index_event)
-    key = f"section {' '.join(sections)}"
-    address.start("section", key, list(sections), next(iter(sections)), "section")
     st.header("What in each modality?", anchor=False)
-    # Choosing another section reruns this part alone: header and ledger stay as they are.
-    frame.fragment(partial(_chosen, sections, key))
-
-
-def _chosen(sections: Mapping[str, tuple[str, Callable[[], None]]], key: str) -> None:
-    chosen = st.segmented_control(
-        "Look at",
-        list(sections),
-        format_func=lambda name: sections[name][0],
-        required=True,
-        label_visibility="collapsed",
-        key=key,
-    )
-    chosen = chosen or next(iter(sections))
-    address.keep("section", chosen)
-    sections[chosen][1]()
+    choose.section(sections, f"section {' '.join(sections)}")
 
 
 def _sections(
@@ -209,8 +192,8 @@ def _sections(
     shown: Sequence[Shown],
     targets: Sequence[Target],
     index_event: str,
-) -> Mapping[str, tuple[str, Callable[[], None]]]:
-    """{name in the address: (title, what draws it)}."""
+) -> choose.Sections:
+    """What can be looked at."""
     found: dict[str, tuple[str, Callable[[], None]]] = {}
     kinds = {
         name: (entry.title, entry.kind)
