@@ -1,8 +1,8 @@
 """Makes everything in sample_data/checkpoints from nothing: `make checkpoints`.
 
 1. Pretrain the CT encoder on fresh simulated scans (radiology targets, no outcomes).
-2. Write the demo's two cohorts (`small`, seed 0) with that encoder's features.
-3. Train the sample runs of both tasks; the event encoder is pretrained on the way.
+2. Write the demo's cohorts (`small`, seed 0) with the encoders' features.
+3. Train the sample runs of all tasks; the event encoder is pretrained on the way.
 4. Measure how far each run's explanations can be believed (trust.json beside the weights).
 5. Store what each run predicts for a few patients, so that anyone can check a copy.
 
@@ -44,12 +44,15 @@ from models.training import TrainingSettings
 from sample_data.cohorts import plan, write_cohort
 from sample_data.heart_cohort import heart_plan, write_heart_cohort
 from sample_data.heart_pretraining import ecg_batches, echo_batches
+from sample_data.hnscc_cohort import hnscc_plan, write_hnscc_cohort
+from sample_data.hnscc_patients import MODALITIES
 from sample_data.pretraining import radiology_batches
 from sample_data.progress import stage_bar
 from sample_data.workspace import (
     CHECKPOINTS,
     ENCODERS,
     HEART,
+    HNSCC,
     RUNS,
     shipped_ct_encoder,
     write_sample,
@@ -135,6 +138,51 @@ DIAGNOSIS_RECIPES = (
     Recipe("text-if", "Text-guided modulation (Text-IF)", "text_if", _THREE),
 )
 
+HNSCC_TASKS = {"hnscc": "overall_survival", "hnscc-5y": "death_5y"}
+_NO_DROP = {"random_drop": False, "monotonic": False}
+# Single modalities and strategies for missing ones on survival; HAF's table 1 on death within five
+# years: the same fusion without alignment, with one kind of it, and with all three stages.
+HNSCC_RECIPES: Mapping[str, tuple[Recipe, ...]] = {
+    "hnscc": (
+        Recipe("clinical", "Clinical data only", "unimodal", ("clinical",), tables="columns"),
+        Recipe("pathological", "Pathology only", "unimodal", ("pathological",), tables="columns"),
+        Recipe("blood", "Blood tests only", "unimodal", ("blood",), tables="columns"),
+        Recipe("wsi", "Slide only", "unimodal", ("wsi",)),
+        Recipe("late", "Late fusion", "late", MODALITIES, tables="columns"),
+        Recipe("missing-token", "Missing tokens", "missing_token", MODALITIES, tables="columns"),
+        Recipe("maria", "Masked attention (MARIA)", "maria", MODALITIES, tables="columns"),
+        Recipe("haf", "HAF", "haf", MODALITIES, tables="columns"),
+    ),
+    "hnscc-5y": (
+        Recipe("late", "Late fusion", "late", MODALITIES, tables="columns"),
+        Recipe(
+            "mlp",
+            "Fusion MLP",
+            "haf",
+            MODALITIES,
+            options={"alignment": "none", **_NO_DROP},
+            tables="columns",
+        ),
+        Recipe(
+            "clip",
+            "CLIP alignment",
+            "haf",
+            MODALITIES,
+            options={"alignment": "clip", "anchor": "wsi", **_NO_DROP},
+            tables="columns",
+        ),
+        Recipe(
+            "ga",
+            "Global alignment (GA)",
+            "haf",
+            MODALITIES,
+            options={"alignment": "global", **_NO_DROP},
+            tables="columns",
+        ),
+        Recipe("haf", "HAF", "haf", MODALITIES, tables="columns"),
+    ),
+}
+
 
 def planned_runs() -> dict[str, tuple[str, str, Recipe]]:
     """{run folder: (cohort, task, recipe)} of everything that ships."""
@@ -147,6 +195,9 @@ def planned_runs() -> dict[str, tuple[str, str, Recipe]]:
         recipes = (*HEART_RECIPES, *(DIAGNOSIS_RECIPES if prefix == HEART else ()))
         for recipe in recipes:
             planned[f"{prefix}-{recipe.name}"] = (HEART, task, recipe)
+    for prefix, task in HNSCC_TASKS.items():
+        for recipe in HNSCC_RECIPES[prefix]:
+            planned[f"{prefix}-{recipe.name}"] = (HNSCC, task, recipe)
     return planned
 
 
@@ -284,6 +335,7 @@ def store_references() -> None:
         write_heart_cohort(
             heart_plan("tiny", 0), Path(home) / HEART, files_for=(Split.INTERNAL,), most_files=16
         )
+        write_hnscc_cohort(hnscc_plan("tiny", 0), Path(home) / HNSCC)
         for folder in sorted(RUNS.iterdir()):
             run = load_run(folder, [ENCODERS])
             cohort = Cohort.open(Path(home) / folder.name.split("-")[0])
@@ -321,7 +373,7 @@ def main(
     with stage_bar(Console(stderr=True)) as say:
         encoder = shipped_ct_encoder() or pretrain_shipped_ct(say)
         pretrain_shipped_heart(say)
-        for kind in (*TASKS, HEART):
+        for kind in (*TASKS, HEART, HNSCC):
             if not (cohorts / kind).is_dir():
                 write_sample(
                     kind, "small", 0, cohorts / kind, processes=processes, report=say,

@@ -54,7 +54,7 @@ _NUISANCE = 12
 _LOST_CORE, _MISSED_TUMOUR = 0.12, 0.15
 
 _OWN = 0.40  # of each number, the tissue's or stain's own
-_STATE = (9.0, 12.0)  # length along a quantity: on a slide, on a microarray
+_STATE = 12.0  # length along a quantity
 _WITHIN = 0.4  # spread about the patient's value where it is shown
 _BY_CHANCE = 0.3  # spread about nothing where it is not
 _SLIDE, _TILE = 2.0, 1.5  # length along the directions without meaning
@@ -168,7 +168,7 @@ def _features(
             along[at, q] = values[name] + _WITHIN * state[at, q]
     nuisance = _SLIDE * rng.normal(size=_NUISANCE) + _TILE * rng.normal(size=(n, _NUISANCE))
     colour = np.full((n, 1), _COLOUR * (stain + 0.5 * rng.normal()))
-    vectors = own + np.hstack([_STATE[bag] * along, nuisance, colour]) @ _DIRECTIONS[bag]
+    vectors = own + np.hstack([_STATE * along, nuisance, colour]) @ _DIRECTIONS[bag]
     vectors += _NOISE * rng.standard_normal((n, WIDTH), dtype=np.float32)
     stepped = np.clip(np.round(vectors / STEP) * STEP, -LARGEST, LARGEST)
     # no negative zero, which would be a value of its own in the file

@@ -116,7 +116,7 @@ SIZES: Mapping[str, Mapping[Split, int]] = {
     "paper": {Split.TRAIN: 488, Split.TUNING: 122, Split.INTERNAL: 153},
 }
 # Fewest and most tiles of a slide.
-TILES: Mapping[str, tuple[int, int]] = {"tiny": (12, 24), "small": (20, 80), "paper": (20, 120)}
+TILES: Mapping[str, tuple[int, int]] = {"tiny": (12, 24), "small": (16, 48), "paper": (20, 120)}
 Progress = Callable[[int, int], None]
 
 
@@ -129,7 +129,7 @@ class HnsccPlan:
 
     seed: int
     counts: Mapping[Split, int]
-    tiles: tuple[int, int] = (20, 80)
+    tiles: tuple[int, int] = (16, 48)
 
     @property
     def total(self) -> int:

@@ -1,4 +1,4 @@
-"""The demo's workspace: three simulated cohorts and the trained runs that ship with FusionLens."""
+"""The demo's workspace: four simulated cohorts and the trained runs that ship with FusionLens."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def write_workspace(
     elsewhere, and the app says so.
     """
     (out / "cohorts").mkdir(parents=True, exist_ok=True)
-    for kind in (*CohortKind, HEART):
+    for kind in (*CohortKind, HEART, HNSCC):
         target = out / "cohorts" / str(kind)
         if not target.is_dir():
             write_sample(kind, size, seed, target, processes=processes, report=report)

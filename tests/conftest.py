@@ -25,5 +25,5 @@ def real_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both simulated cohorts in their smallest size, with all runs that ship."""
+    """The simulated cohorts in their smallest size, with all runs that ship."""
     return write_workspace(tmp_path_factory.mktemp("sample") / "workspace", "tiny")

@@ -310,6 +310,9 @@ def _worded(table: pd.DataFrame, direction: Direction) -> pd.DataFrame:
     out["Measured"] = [
         f"{value} {unit}".strip() for value, unit in zip(table["value"], table["unit"], strict=True)
     ]
+    if not out["Measured"].any():
+        # Tiles and cores are vectors: nothing was measured that could be read.
+        del out["Measured"]
     if "Date" in out:
         out["Date"] = [("" if pd.isna(d) else f"{d:%Y-%m-%d}") for d in table["date"]]
     return out
@@ -362,16 +365,27 @@ def _pooling(item: Shown, found: Attribution, output: int) -> None:
     except AttributionError:
         return
     table = pool.rows.assign(attention=pool.weights, share=found.values[:, output])
+    one = item.case.cohort.modality(found.modality).instance_name
+    attention = "Attention in the bag"
     st.dataframe(
         pd.DataFrame(
             {
-                "Instance": table["name"],
-                "Attention in the bag": table["attention"].round(3),
-                "Share": table["share"].round(4),
+                one.capitalize(): table["name"],
+                attention: table["attention"],
+                "Share": table["share"],
             }
         ),
         hide_index=True,
-        alt="Attention and share of each instance",
+        column_config={
+            attention: st.column_config.NumberColumn(format="%.3f"),
+            "Share": st.column_config.NumberColumn(format="%+.3f"),
+        },
+        alt=f"Attention and share of each {one}",
+    )
+    st.caption(
+        f"The bag's attention weighs every {one} and adds up to 1 over {len(table)}; "
+        f"{1 / len(table):.3f} each if all counted alike. It has no sign: the share says which "
+        "way the prediction goes."
     )
 
 

@@ -113,7 +113,7 @@ def _runs(workspace: Workspace, runs: list[RunEntry]) -> None:
         if entry.config is not None:
             key = (entry.config.cohort.title, entry.config.task.title)
             by_task.setdefault(key, []).append(entry.config)
-    for (cohort, task), configs in by_task.items():
+    for (cohort, task), configs in sorted(by_task.items()):
         st.subheader(markdown(f"{cohort}: {task}"), anchor=False)
         st.table(pd.DataFrame([_run(config) for config in configs]), hide_index=True)
         for note in _other_versions(workspace, configs):
