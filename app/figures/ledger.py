@@ -254,8 +254,10 @@ def _notes(ledger: Ledger, width: int) -> list[str]:
     pairs = sorted(ledger.interactions.items(), key=lambda pair: -abs(pair[1]))
     lines = [together(*names, value, direction) for names, value in pairs[:SHOWN_PAIRS]]
     if len(pairs) > SHOWN_PAIRS:
-        least = direction.share(abs(pairs[SHOWN_PAIRS][1])).lstrip("+")
-        lines.append(f"{len(pairs) - SHOWN_PAIRS} other pairs: {least} or less (in the data).")
+        least = abs(pairs[SHOWN_PAIRS][1])
+        told = f"{direction.share(least).lstrip('+')} or less (in the data)"
+        told = "as much as apart" if least < NOTHING else told
+        lines.append(f"{len(pairs) - SHOWN_PAIRS} other pairs: {told}.")
     return [part for line in lines for part in textwrap.wrap(line, width)]
 
 

@@ -152,6 +152,15 @@ def test_both_scales_and_the_interaction_are_in_words() -> None:
     assert ledger.together("CT", "EHR", 1e-9, Direction.of(YEAR)).endswith("as much as apart.")
 
 
+@pytest.mark.parametrize(("fourth", "expected"), [(0.02, "0.02 or less"), (2e-8, "as much as")])
+def test_small_interactions_are_summed_up(fourth: float, expected: str) -> None:
+    names = ("CT", "EHR"), ("CT", "ECG"), ("EHR", "ECG"), ("CT", "Labs"), ("EHR", "Labs")
+    made = make_ledger(
+        interactions=dict(zip(names, (0.12, 0.11, -0.03, -fourth, 1e-9), strict=True))
+    )
+    assert f"2 other pairs: {expected}" in words(ledger.waterfall([made]))
+
+
 def test_a_ledger_that_does_not_add_up_is_refused() -> None:
     with pytest.raises(ValueError, match=r"add up to 0, the prediction is 0\.1"):
         make_ledger(prediction=0.1)

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from analysis.cohort.importers.hancock import import_hancock
+from analysis.experiment import Plan, train_run
 from app.panels import frame
+from models.training import TrainingSettings
 from tests.app.toy import make_workspace
+from tests.conftest import REAL
 
+HANCOCK, HANCOCK_RUN = "hancock", "hancock-haf"
 CHROMIUM = Path("/usr/bin/chromium")
 MAIN = Path(frame.__file__).resolve().parents[1] / "main.py"
 ARGUMENTS = [
@@ -26,8 +31,37 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def workspace_folder(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tiny sample workspace, or of the one named by FUSIONLENS_TEST_WORKSPACE."""
-    return make_workspace(tmp_path_factory.mktemp("browser") / "workspace", tiny_workspace)
+    """A copy of the tiny sample workspace, or of the one named by FUSIONLENS_TEST_WORKSPACE.
+
+    With HANCOCK and a run of HAF on it, where the real data are present.
+    """
+    folder = make_workspace(tmp_path_factory.mktemp("browser") / "workspace", tiny_workspace)
+    if (REAL / HANCOCK).is_dir():
+        _add_hancock(folder)
+    return folder
+
+
+def _add_hancock(folder: Path) -> None:
+    cohort = folder / "cohorts" / HANCOCK
+    import_hancock(REAL / HANCOCK, cohort)
+    train_run(
+        Plan(
+            cohort=cohort,
+            task="overall_survival",
+            strategy="haf",
+            out=folder / "runs" / HANCOCK_RUN,
+            encoder_store=folder / "encoders",
+            settings=TrainingSettings(max_epochs=8),
+            title="HAF",
+        ),
+        accelerator="cpu",
+    )
+
+
+def need(folder: Path, cohort: str) -> None:
+    """Skip where the workspace lacks this cohort."""
+    if not (folder / "cohorts" / cohort).is_dir():
+        pytest.skip(f"real data not present: {cohort}")
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from analysis.cohort.cohort import Cohort
 from app.cli import cli
 from app.figures.text import interval, number, signed_interval
 from app.panels.represent_numbers import BETTER
 from app.panels.represent_verdict import verdict
 from tests.browser import test_patient as patients
+from tests.browser.conftest import HANCOCK, HANCOCK_RUN, need
 
 pytestmark = pytest.mark.browser
 HF, ALIGNED, APART = "hf/hf", "hf-tgmm-retrieval", "hf-late"
@@ -164,3 +166,22 @@ def test_survival_runs_are_coloured_by_what_happened_when_asked(
     page.press("Outcome", "Split")
     legend = page.tab.locator(f"{CHART} .legend").text_content()
     assert f"Training ({(people['split'] == 'train').sum():,} patients)" in legend
+
+
+def test_hancock_before_and_after_alignment(
+    page: Page, workspace_folder: Path, tmp_path: Path
+) -> None:
+    """Real patients, six modalities, of whom some lack one: an absent one has no embedding."""
+    need(workspace_folder, HANCOCK)
+    out = tmp_path / "places.csv"
+    told = command(workspace_folder, HANCOCK, HANCOCK_RUN, "--out", str(out))
+    page.represent(f"{HANCOCK}/overall_survival", HANCOCK_RUN)
+    expect_numbers(page, told)
+    expected = pd.read_csv(out, float_precision="round_trip")
+    pd.testing.assert_frame_equal(page.csv("representation picture")[list(expected)], expected)
+    cohort = Cohort.open(workspace_folder / "cohorts" / HANCOCK)
+    people = expected["subject_id"].unique()
+    counts = expected["modality"].value_counts()
+    assert counts.min() < len(people)
+    for modality, n in counts.items():
+        assert n == np.isin(people, cohort.having(str(modality))).sum()
