@@ -169,13 +169,17 @@ def _caption(people: Population, made: Projection, method: Method) -> str:
             f" Of {count(people.n_all - people.n_unread, 'patient')} a designed sample: every "
             "group by split, outcome and site has its share of it."
         )
+    both = (
+        "Both panels hold the same points, start from the same places, have the same limits, and "
+        "the second is turned as a whole onto the first; axes"
+        if len(made.quality) > 1
+        else "Axes"
+    )
     return (
         f"{TITLES[method]} of {count(people.n_points, 'embedding')} of "
-        f"{count(len(people.people), 'patient')}, each of unit length; {how}, seed {SEED}. Both "
-        "panels hold the same points, start from the same places, have the same limits, and the "
-        "second is turned as a whole onto the first; axes and distances between islands have no "
-        f"unit. How far neighbourhoods can be trusted (1 is perfect, {judged['neighbours']:.0f} "
-        f"neighbours{on}): {quality}. Click a point to join that patient's modalities.{sample}"
+        f"{count(len(people.people), 'patient')}, each of unit length; {how}, seed {SEED}. {both} "
+        "and distances between islands have no unit. How far neighbourhoods can be trusted (1 is "
+        f"perfect, {judged['neighbours']:.0f} neighbours{on}): {quality}. Click a point to join that patient's modalities.{sample}"
     )
 
 
