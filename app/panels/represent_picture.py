@@ -179,7 +179,8 @@ def _caption(people: Population, made: Projection, method: Method) -> str:
         f"{TITLES[method]} of {count(people.n_points, 'embedding')} of "
         f"{count(len(people.people), 'patient')}, each of unit length; {how}, seed {SEED}. {both} "
         "and distances between islands have no unit. How far neighbourhoods can be trusted (1 is "
-        f"perfect, {judged['neighbours']:.0f} neighbours{on}): {quality}. Click a point to join that patient's modalities.{sample}"
+        f"perfect, {judged['neighbours']:.0f} neighbours{on}): {quality}. Click a point to join "
+        f"that patient's modalities.{sample}"
     )
 
 

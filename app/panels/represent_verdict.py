@@ -9,6 +9,7 @@ from app.figures.text import interval, number, signed_interval
 
 Told = Mapping[str, Any]
 _ISLANDS = 0.9
+_RISEN = 0.05  # share of the first singular value
 
 
 def verdict(answer: Told) -> list[str]:
@@ -20,6 +21,7 @@ def verdict(answer: Told) -> list[str]:
         sentences.append(_matched(measures["foscttm"], stage))
         sentences.append(_mixed(measures["modality_purity"], stage))
         if stage == "after":
+            sentences.append(_line(measures["sigma1"], measures["row_correlation"]))
             sentences.append(_common(measures["row_correlation"]))
     return [sentence for sentence in sentences if sentence]
 
@@ -72,6 +74,25 @@ def _mixed(row: Told, stage: str) -> str:
     if share <= chance + 0.1:
         return f"The modalities lie mixed: {told}."
     return f"The modalities overlap in part: {told}."
+
+
+def _line(sigma: Told, rows: Told) -> str:
+    """Whether the modalities came onto one line without coming to the same end of it.
+
+    A singular value knows no sign: vectors that point to both ends of a line have the spectrum of
+    vectors that point one way.
+    """
+    before, after, change = sigma["before"], sigma["after"], sigma["change"]
+    if change is None or change["low"] < _RISEN or rows["change"] is None:
+        return ""
+    if rows["change"]["low"] > 0:
+        return ""
+    return (
+        f"A patient's modalities came onto one line (share of the first singular value "
+        f"{number(before['value'], 2)} to {number(after['value'], 2)}), but point to both of its "
+        f"ends (mean correlation of the rows {number(rows['after']['value'], 2)}): a singular "
+        "value has no sign."
+    )
 
 
 def _common(row: Told) -> str:

@@ -194,7 +194,9 @@ def measure(name: str, before: Any, after: Any, change: Any, chance: float) -> d
     return {"name": name, "before": told(before), "after": told(after), "change": gap}
 
 
-def answer(foscttm: tuple, change: tuple, purity: float, rows: tuple) -> dict[str, Any]:
+def answer(
+    foscttm: tuple, change: tuple, purity: float, rows: tuple, rise: float = 0.0
+) -> dict[str, Any]:
     return {
         "stages": ["before", "after"],
         "modalities": {"a": {}, "b": {}},
@@ -203,7 +205,8 @@ def answer(foscttm: tuple, change: tuple, purity: float, rows: tuple) -> dict[st
         "measures": [
             measure("foscttm", (0.5, 0.4, 0.6), foscttm, change, 0.5),
             measure("modality_purity", (1, 1, 1), (purity,) * 3, (0, 0, 0), 0.5),
-            measure("row_correlation", (0, 0, 0), (rows[0],) * 3, (0, 0, 0), rows[1]),
+            measure("sigma1", (0.2,) * 3, (0.2 + rise,) * 3, (rise,) * 3, 0.2),
+            measure("row_correlation", (0, 0, 0), (rows[0],) * 3, (rows[0],) * 3, rows[1]),
         ],
     }
 
@@ -224,6 +227,12 @@ def test_the_verdict_says_what_the_numbers_allow() -> None:
     assert "further apart than those of different patients" in bad[1]
     assert "worse than before" in bad[1]
     assert "overlap in part" in bad[2]
+    apart = (0.5, 0.4, 0.6), (0, -0.1, 0.1), 0.99
+    line = verdict(answer(*apart, (-0.09, 0.0), rise=0.3))
+    assert "share of the first singular value 0.20 to 0.50" in line[3]
+    assert "both of its ends (mean correlation of the rows −0.09)" in line[3]
+    assert len(verdict(answer(*apart, (0.09, 0.0), rise=0.3))) == 3
+    assert len(verdict(answer(*apart, (-0.09, 0.0), rise=0.04))) == 3
 
 
 @pytest.fixture(scope="module")
