@@ -22,6 +22,7 @@ SEED = 0
 NOBODY = "nobody"
 POLL_SECONDS = 0.7
 _PATIENT = "represent patient"
+_PAIRS = 3  # pairs of modalities that are told one by one
 _SCALES = {"as_given": "as given", "standardised": "standardised over patients"}
 
 
@@ -244,14 +245,16 @@ def _rows(people: Population, patient: int) -> None:
 
 
 def _pairs(found: Mapping[str, PatientRows], titles: Mapping[str, str]) -> str:
+    """The correlation of every pair, or of the two ends where there are many."""
     told = []
     for stage, one in found.items():
-        if len(one.correlation) > 1:
-            pairs = (
-                f"{titles[a]} and {titles[b]} {number(r, 2)}"
-                for (a, b), r in one.correlation.items()
-            )
-            told.append(f" {stage.capitalize()}: {markdown(', '.join(pairs))}.")
+        ordered = sorted(one.correlation.items(), key=lambda pair: -pair[1])
+        if len(ordered) < 2:
+            continue
+        shown = ordered if len(ordered) <= _PAIRS else [ordered[0], ordered[-1]]
+        pairs = [f"{titles[a]} and {titles[b]} {number(r, 2)}" for (a, b), r in shown]
+        words = ", ".join(pairs) if shown is ordered else f"from {pairs[1]} to {pairs[0]}"
+        told.append(f" {stage.capitalize()}: {markdown(words)}.")
     return "".join(told)
 
 
