@@ -41,13 +41,25 @@ STRATEGY_COLOURS = {
     "cmta": "#00838F",
     "deepavfusion": "#3AA0D8",
     "text_if": "#6B7A00",
+    "haf": "#4F7F3A",
+    "ps3": "#A0522D",
+    "mdlm": "#5B6F9E",
+    "mfmf": "#9C6ADE",
+    "feature_interaction": "#7A4E8A",
+    "missing_token": "#2F6F8F",
+    "modality_dropout": "#D1495B",
+    "maria": "#B03A9B",
+    "drfuse": "#1F8F8F",
 }
 # Runs of one strategy that differ in what guides it and who answers: towards what, how far.
 GUIDANCE_SHADES = {"human": ("#FFFFFF", 0.25), "none": ("#FFFFFF", 0.5)}
 LINEAR_SHADE = ("#000000", 0.45)
 ALIGNED_SHADE = ("#C2417C", 0.5)
+# HAF's parts: by what aligns, and darker where all do and none is hidden in training.
+ALIGNMENT_SHADES = {"none": ("#FFFFFF", 0.4), "clip": ("#D98200", 0.5)}
+UNDROPPED_SHADE = ("#000000", 0.35)
 # A strategy that is added later gets one of these, always the same one for the same name.
-SPARE_COLOURS = ("#5B6F9E", "#A0522D", "#4F7F3A", "#B03A9B", "#2F6F8F")
+SPARE_COLOURS = ("#8A7A0F", "#6C4F3D", "#C06C84", "#355C7D", "#7D7461")
 UNIMODAL_GREYS = {Kind.VOLUME: "#3F474F", Kind.VIDEO: "#3F474F", Kind.EVENTS: "#7C8792"}
 OTHER_GREY = "#A3ACB5"
 EHR_SYMBOLS = {"clmbr": "circle", "onehot": "diamond"}
@@ -142,6 +154,10 @@ def _colour(config: RunConfig) -> str:
         return mix(base, *LINEAR_SHADE)
     if strategy.config.get("retrieval_weight"):
         return mix(base, *ALIGNED_SHADE)
+    if strategy.config.get("alignment") in ALIGNMENT_SHADES:
+        base = mix(base, *ALIGNMENT_SHADES[strategy.config["alignment"]])
+    elif strategy.config.get("random_drop") is False:
+        base = mix(base, *UNDROPPED_SHADE)
     if strategy.config.get("guidance") in GUIDANCE_SHADES:
         return mix(base, *GUIDANCE_SHADES[strategy.config["guidance"]])
     guide = strategy.config.get("guide") or strategy.config.get("query")
