@@ -7,123 +7,48 @@ so, for it may be read blinded.
 
 from __future__ import annotations
 
-import base64
-import gzip
-import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from analysis.attribution.attention import LabelledAttention
 from analysis.attribution.export import label_texts
 from analysis.attribution.result import Attribution
 from analysis.outlook import ClassOutlook, SurvivalOutlook
-from app import theme
 from app.figures.shares import Direction, ago, part_title, value_text
 from app.figures.text import MISSING, count, days, minus, number
+from app.report_document import (
+    LEVELS,
+    Block,
+    Card,
+    Chart,
+    Picture,
+    Table,
+    cards_html,
+    chart_html,
+    chart_ids,
+    day_text,
+    document,
+    escaped,
+    fact_list,
+    header,
+    picture_html,
+    section,
+    table_html,
+)
 
-WIDTH = 932  # of a figure on screen, in pixels; on paper it is scaled to the page
 OUTCOME = "outcome"  # `meta` of the trace that tells it
-_STATIC = Path(__file__).resolve().parent / "static"
-_LOGO = (_STATIC / "logo.svg").read_text(encoding="utf-8")
-_STYLE = (_STATIC / "report.css").read_text(encoding="utf-8")
-_SCRIPT = (_STATIC / "report.js").read_text(encoding="utf-8")
-# Whatever a file's names may hold, a browser loads nothing for this page.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _PARTS = {"events": "event", "columns": "value", "instances": "instance"}
 _PARAMETERS_SAID = ("seed", "evaluations", "recomputed")
-# The words of the card on the page (panels/trust_card.py).
-_LEVELS = {
-    "good": "checks passed",
-    "mixed": "read with care",
-    "fails": "fails its checks",
-    "unknown": "not checked",
-}
 
 
 # ---------------------------------------------------------------- what a report is made of
-
-
-@dataclass(frozen=True, eq=False)
-class Chart:
-    """A Plotly figure. alt: what it shows, for those who cannot see it. task: whose outcome it may
-    tell, where a report has several tasks.
-    """
-
-    figure: go.Figure
-    alt: str
-    title: str = ""
-    caption: str = ""
-    task: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A PNG, as `figures.ct_slices.slices_png` gives it."""
-
-    png: bytes
-    alt: str
-    caption: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Text in rows. numeric: positions of the columns that are set to the right.
-
-    The first cell of a row is its heading. Raises ValueError when a row has not a cell a column.
-    """
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    numeric: Iterable[int] = ()
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"table '{self.caption}' has {len(self.columns)} columns, a row {len(row)}."
-                )
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame, caption: str, digits: int = 3, note: str = "") -> Table:
-        """From a frame: numbers with `digits` decimals, dates as days, a dash for none."""
-        numeric = [i for i, c in enumerate(frame.columns) if i and frame[c].dtype.kind in "iuf"]
-        rows = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False)]
-        return cls(caption, [str(c) for c in frame.columns], rows, numeric, note)
-
-
-class Block(Protocol):
-    """What draws itself; see `report_blocks`."""
-
-    @property
-    def html(self) -> str:
-        """Its HTML, everything that comes from files escaped."""
-        ...
-
-
-class Card(Protocol):
-    """How far a map may be trusted. level: 'good', 'mixed', 'fails' or 'unknown'."""
-
-    @property
-    def level(self) -> str:
-        """How the checks went."""
-        ...
-
-    @property
-    def sentences(self) -> Sequence[str]:
-        """What was measured."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +156,9 @@ class PatientReport:
     def __post_init__(self) -> None:
         cards = [*self.cards.items(), *(c for p in self.modalities for c in p.cards.items())]
         for title, card in cards:
-            if card.level not in _LEVELS:
+            if card.level not in LEVELS:
                 raise ValueError(
-                    f"card '{title}' is '{card.level}'; a card is {', '.join(_LEVELS)}."
+                    f"card '{title}' is '{card.level}'; a card is {', '.join(LEVELS)}."
                 )
         blinded = [c for c in self.charts if self.outcomes.get(c.task, self.outcome) is None]
         if any(_tells_outcome(chart.figure) for chart in blinded):
@@ -295,7 +220,7 @@ def _parts(
         _PARTS.get(found.kind, "part").capitalize(): [part_title(part) for part in parts],
         "Code": [_text(part.get("code")) for part in parts],
         "Measured": [value_text(part.get("value"), part.get("unit")) for part in parts],
-        "Date": [_day(part.get("date", part.get("time"))) for part in parts],
+        "Date": [day_text(part.get("date", part.get("time"))) for part in parts],
         "Before index": [ago(part.get("days_before")).removesuffix(" before") for part in parts],
         "Share": [direction.share(float(shares[row])) for row in rows],
     }
@@ -384,7 +309,7 @@ def _method_rows(methods: Sequence[Mapping[str, Any]]) -> Table:
 def render(report: PatientReport) -> str:
     """The report as one HTML document."""
     name = f"Patient {report.patient}" if report.patient else "Patient report"
-    charts = {id(chart): f"figure-{n}" for n, chart in enumerate(report.charts, start=1)}
+    charts = chart_ids(report.charts)
     body = "".join(
         (
             _header(report, name),
@@ -399,49 +324,11 @@ def render(report: PatientReport) -> str:
             _versions(report),
         )
     )
-    footer = f"<footer><p>{_e(theme.APP_NAME)}. {_e(theme.NOTICE)}</p></footer>"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="referrer" content="no-referrer">'
-        f"<title>{_e(name)}, {_e(theme.APP_NAME)} report</title>"
-        f"<style>{_css(report, name)}</style></head>\n"
-        f'<body><main class="sheet">{body}{footer}</main>\n'
-        f"{_scripts(report, charts)}</body></html>\n"
-    )
-
-
-def _css(report: PatientReport, name: str) -> str:
-    colours = "".join(
-        f"--{key}:{value};"
-        for key, value in {
-            "ink": theme.INK,
-            "muted": theme.MUTED,
-            "grid": theme.GRID,
-            "panel": theme.PANEL,
-            "accent": theme.ACCENT,
-            "worse": theme.GROUP_COLOURS[2][1],
-            "font": theme.FONT,
-            "width": f"{WIDTH}px",
-        }.items()
-    )
-    # Pages come apart: each says whose it is.
     whose = ", ".join(text for text in (name, report.cohort) if text)
-    return (
-        f":root{{{colours}}}\n{_STYLE}\n"
-        f"@page{{@bottom-left{{content:{_css_text(f'{whose}. {theme.NOTICE}')}}}}}"
-    )
-
-
-def _css_text(text: str) -> str:
-    """A string in CSS that nothing in it can end."""
-    escaped = "".join(c if c.isalnum() or c in " .,:" else f"\\{ord(c):x} " for c in text)
-    return f'"{escaped}"'
+    return document(name, body, report.charts, whose)
 
 
 def _header(report: PatientReport, name: str) -> str:
-    lead = ", ".join(_e(text) for text in (report.task, report.cohort) if text)
     facts = dict(report.facts)
     if report.cohort_hash:
         facts["Cohort fingerprint"] = report.cohort_hash
@@ -450,14 +337,8 @@ def _header(report: PatientReport, name: str) -> str:
     told = {f"Outcome: {task}": words for task, words in report.outcomes.items()}
     for what, words in (told or {"Outcome": report.outcome}).items():
         facts[what] = words if words is not None else "not included (blinded read)"
-    entries = "".join(f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in facts.items())
-    return (
-        f'<header><div class="brand">{_LOGO}<p class="notice">{_e(theme.NOTICE)}</p></div>'
-        f"<h1>{_e(name)}</h1>"
-        + (f'<p class="lead">{lead}</p>' if lead else "")
-        + (f'<p class="compare">{_e(report.compare)}</p>' if report.compare else "")
-        + f'<dl class="facts">{entries}</dl></header>'
-    )
+    compare = f'<p class="compare">{escaped(report.compare)}</p>' if report.compare else ""
+    return header(name, (report.task, report.cohort), facts, compare)
 
 
 def _predictions(report: PatientReport) -> str:
@@ -501,176 +382,54 @@ def _predictions(report: PatientReport) -> str:
         rows,
         range(1, len(runs) + 1),
     )
-    return _section("Prediction", _table(table, "predictions"))
+    return section("Prediction", table_html(table, "predictions"))
 
 
 def _charts(heading: str, charts: Sequence[Chart], ids: Mapping[int, str]) -> str:
-    return _section(heading, "".join(_chart(c, ids) for c in charts)) if charts else ""
+    return section(heading, "".join(chart_html(c, ids) for c in charts)) if charts else ""
 
 
 def _ledger(report: PatientReport, ids: Mapping[int, str]) -> str:
-    inner = _chart(report.ledger, ids) if report.ledger else ""
-    inner += _table(report.ledger_table) if report.ledger_table else ""
-    return _section("Which modality carries it", inner) if inner else ""
+    inner = chart_html(report.ledger, ids) if report.ledger else ""
+    inner += table_html(report.ledger_table) if report.ledger_table else ""
+    return section("Which modality carries it", inner) if inner else ""
 
 
 def _modality(part: ModalityPart, ids: Mapping[int, str]) -> str:
-    inner = f'<p class="summary">{_e(part.summary)}</p>' if part.summary else ""
-    inner += "".join(_picture(picture) for picture in part.pictures)
+    inner = f'<p class="summary">{escaped(part.summary)}</p>' if part.summary else ""
+    inner += "".join(picture_html(picture) for picture in part.pictures)
     inner += "".join(block.html for block in part.blocks)
-    inner += "".join(_table(table) for table in part.tables)
-    inner += _cards(part.cards)
-    inner += _chart(part.waterfall, ids) if part.waterfall else ""
-    inner += "".join(_table(table) for table in (part.raising, part.lowering) if table)
-    inner += "".join(_table(table) for table in part.attention)
-    inner += "".join(_chart(chart, ids) for chart in part.charts)
-    inner += "".join(f'<p class="note">{_e(note)}</p>' for note in part.notes)
+    inner += "".join(table_html(table) for table in part.tables)
+    inner += cards_html(part.cards)
+    inner += chart_html(part.waterfall, ids) if part.waterfall else ""
+    inner += "".join(table_html(table) for table in (part.raising, part.lowering) if table)
+    inner += "".join(table_html(table) for table in part.attention)
+    inner += "".join(chart_html(chart, ids) for chart in part.charts)
+    inner += "".join(f'<p class="note">{escaped(note)}</p>' for note in part.notes)
     if part.run:
-        inner = f'<p class="run">{_e(part.run)}</p>{inner}'
-    return _section(f"Why: {part.title}", inner)
+        inner = f'<p class="run">{escaped(part.run)}</p>{inner}'
+    return section(f"Why: {part.title}", inner)
 
 
 def _cards_section(cards: Mapping[str, Card]) -> str:
-    return _section("How far to trust it", _cards(cards)) if cards else ""
+    return section("How far to trust it", cards_html(cards)) if cards else ""
 
 
 def _table_section(heading: str, table: Table | None) -> str:
-    return _section(heading, _table(table)) if table else ""
+    return section(heading, table_html(table)) if table else ""
 
 
 def _methods(report: PatientReport) -> str:
     if not report.methods:
         return ""
-    return _section("Methods and parameters", _table(_method_rows(report.methods), "methods"))
+    return section("Methods and parameters", table_html(_method_rows(report.methods), "methods"))
 
 
 def _versions(report: PatientReport) -> str:
-    if not report.versions:
-        return ""
-    entries = "".join(
-        f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in report.versions.items()
-    )
-    return _section("Versions", f'<dl class="facts">{entries}</dl>')
-
-
-def _section(heading: str, inner: str) -> str:
-    return f"<section><h2>{_e(heading)}</h2>{inner}</section>"
-
-
-def _chart(chart: Chart, ids: Mapping[int, str]) -> str:
-    key = ids[id(chart)]
-    height = int(chart.figure.layout.height or 450)
-    title = f"<h3>{_e(chart.title)}</h3>" if chart.title else ""
-    caption = f"<figcaption>{_e(chart.caption)}</figcaption>" if chart.caption else ""
-    return (
-        f'<figure class="chart">{title}<div class="plot" id="{key}" role="img" '
-        f'aria-label="{_e(chart.alt)}" style="height:{height}px"></div>'
-        f"<noscript><p>{_e(chart.alt)}</p></noscript>{caption}</figure>"
-    )
-
-
-def _picture(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
-    caption = f"<figcaption>{_e(picture.caption)}</figcaption>" if picture.caption else ""
-    return (
-        f'<figure class="picture"><img src="data:image/png;base64,{data}" '
-        f'alt="{_e(picture.alt)}">{caption}</figure>'
-    )
-
-
-def _cards(cards: Mapping[str, Card]) -> str:
-    return "".join(_card(title, card) for title, card in cards.items())
-
-
-def _card(title: str, card: Card) -> str:
-    sentences = "".join(f"<li>{_e(sentence)}</li>" for sentence in card.sentences)
-    return (
-        f'<aside class="card {_e(card.level)}"><h3>{_e(title)}: '
-        f'<span class="level">{_e(_LEVELS[card.level])}</span></h3>'
-        + (f"<ul>{sentences}</ul>" if sentences else "")
-        + "</aside>"
-    )
-
-
-def _table(table: Table, kind: str = "") -> str:
-    numeric = set(table.numeric)
-
-    def cell(position: int, text: str) -> str:
-        style = ' class="number"' if position in numeric else ""
-        if position == 0:
-            return f'<th scope="row"{style}>{_e(text)}</th>'
-        return f"<td{style}>{_e(text)}</td>"
-
-    heads = "".join(
-        f'<th scope="col"{" class=" + chr(34) + "number" + chr(34) if i in numeric else ""}>'
-        f"{_e(name)}</th>"
-        if name
-        else "<td></td>"
-        for i, name in enumerate(table.columns)
-    )
-    rows = "".join(
-        f"<tr>{''.join(cell(i, text) for i, text in enumerate(row))}</tr>" for row in table.rows
-    )
-    body = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>" if table.rows else ""
-    note = f'<p class="note">{_e(table.note)}</p>' if table.note else ""
-    if not body:
-        return f'<div class="table"><p class="caption">{_e(table.caption)}</p>{note}</div>'
-    kind = f' class="{kind}"' if kind else ""
-    return (
-        f'<div class="table"><table{kind}><caption>{_e(table.caption)}</caption>{body}</table>'
-        f"{note}</div>"
-    )
-
-
-def _scripts(report: PatientReport, ids: Mapping[int, str]) -> str:
-    """plotly.js once and packed, each figure as data, and the few lines that draw them."""
-    if not ids:
-        return ""
-    data = "".join(
-        f'<script type="application/json" data-figure="{ids[id(chart)]}">{_data(chart)}</script>\n'
-        for chart in report.charts
-    )
-    return (
-        f'<script type="application/gzip" id="plotly">{_packed_plotly()}</script>\n{data}'
-        f"<script>{_SCRIPT}</script>"
-    )
-
-
-@cache
-def _packed_plotly() -> str:
-    """plotly.js, gzip, base64: 2 MB instead of 4.8 in every report."""
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode("ascii")
-
-
-def _data(chart: Chart) -> str:
-    """A figure as JSON; Plotly writes < and > so that they cannot end the element it stands in."""
-    sized = go.Figure(chart.figure).update_layout(width=WIDTH, autosize=False)
-    return str(sized.to_json(validate=False))
+    return section("Versions", fact_list(report.versions)) if report.versions else ""
 
 
 # ---------------------------------------------------------------- text
-
-
-def _e(text: object) -> str:
-    return html.escape(str(text), quote=True)
-
-
-def _cell(value: Any, digits: int) -> str:
-    if value is None or (not isinstance(value, str) and pd.isna(value)):
-        return MISSING
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, int | np.integer):
-        return minus(str(value))  # perhaps a patient's number: no thousands separators
-    if isinstance(value, float | np.floating):
-        return number(float(value), digits)
-    return _day(value) if isinstance(value, datetime) else str(value)
-
-
-def _day(value: Any) -> str:
-    if value is None or pd.isna(value):
-        return ""
-    return f"{pd.Timestamp(value):%Y-%m-%d}"
 
 
 def _text(value: Any) -> str:

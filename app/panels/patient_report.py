@@ -36,6 +36,7 @@ from app.panels.patient_ct import map_title
 from app.panels.patient_header import Shown, asked, by_task, curve
 from app.panels.patient_parts import attribution, waterfall
 from app.patients import Explains, PatientDesk
+from app.report_document import Block, Chart, Picture, Table
 from app.workspace import Task
 from models.contracts import Kind
 
@@ -185,9 +186,7 @@ def _told(desk: PatientDesk, item: Shown) -> Told:
     return happened, outcome_words(happened, item.task)
 
 
-def _outlook(
-    shown: Sequence[Shown], index_event: str, happened: Observed | None
-) -> list[report.Chart]:
+def _outlook(shown: Sequence[Shown], index_event: str, happened: Observed | None) -> list[Chart]:
     """The curves of one task's runs."""
     task = shown[0].task
     curves = [s for s in shown if isinstance(s.outlook, SurvivalOutlook)]
@@ -205,11 +204,11 @@ def _outlook(
         outcome=outcome,
     )
     alt = "Predicted survival beside the training patients' predictions"
-    return [report.Chart(figure, alt, task=task.title if shown[0].of_several else "")]
+    return [Chart(figure, alt, task=task.title if shown[0].of_several else "")]
 
 
-def _ledger(desk: Explains, shown: Sequence[Shown], targets: Sequence[Target]) -> report.Chart:
-    return report.Chart(
+def _ledger(desk: Explains, shown: Sequence[Shown], targets: Sequence[Target]) -> Chart:
+    return Chart(
         patient_ledger.drawn(desk, shown, targets), "Shares of the modalities in the prediction"
     )
 
@@ -276,9 +275,9 @@ def _blocks(
     target: Target,
     recordings: Sequence[SignalMap | VideoMap],
     made: Sequence[Attribution],
-) -> tuple[list[report.Block], list[report.Table]]:
-    blocks: list[report.Block] = []
-    tables: list[report.Table] = []
+) -> tuple[list[Block], list[Table]]:
+    blocks: list[Block] = []
+    tables: list[Table] = []
     for recording in recordings:
         if isinstance(recording, SignalMap):
             sheet, more = heart.ecg(item, recording)
@@ -290,17 +289,17 @@ def _blocks(
     return blocks, tables
 
 
-def _waterfall(item: Shown, shares: Sequence[Attribution], target: Target) -> report.Chart | None:
+def _waterfall(item: Shown, shares: Sequence[Attribution], target: Target) -> Chart | None:
     if not shares:
         return None
     output = output_of(shares[0], target)
-    return report.Chart(
+    return Chart(
         waterfall(item, shares[0], output),
         "From the model's answer without this modality to its answer with it",
     )
 
 
-def _picture(item: Shown, found: VolumeMap) -> report.Picture:
+def _picture(item: Shown, found: VolumeMap) -> Picture:
     case = item.case
     layers = layers_of(case, found.modality)
     title = map_title(found.method, found.layer, layers)
@@ -311,7 +310,7 @@ def _picture(item: Shown, found: VolumeMap) -> report.Picture:
         at = tuple(scan.to_mm([(np.asarray(scan.array.shape) - 1) / 2])[0])
     else:
         where = f"through its strongest point: {region_name(at, scan)}"
-    return report.Picture(
+    return Picture(
         slices_png(scan, found, at, CTPA.level, CTPA.width, title=title),
         f"{title} over three slices of the scan",
         f"{title}, {where}.",

@@ -17,7 +17,6 @@ from analysis.cohort.readers.echo import Still
 from analysis.cohort.readers.echo_header import VIEW_TITLES
 from analysis.cohort.schema import CohortError
 from analysis.echo import cycle_marks
-from app import report
 from app.figures.ecg_svg import ASIDE_COLUMNS, COLUMN_MM, HIDDEN, ecg_svg
 from app.figures.echo_frames import THRESHOLD, frame_pairs, legend
 from app.figures.text import count, listed
@@ -27,6 +26,7 @@ from app.panels.ecg_paper import header_line
 from app.panels.patient_echo import marks_words
 from app.panels.patient_header import Shown
 from app.report_blocks import EcgSheet, EchoFrames, EchoView, ToldText
+from app.report_document import Table
 from models.contracts import Kind
 
 
@@ -40,7 +40,7 @@ def recording_title(item: Shown, found: SignalMap | VideoMap) -> str:
     return f"{method}, {layers.get(found.layer, found.layer)}"
 
 
-def ecg(item: Shown, found: SignalMap) -> tuple[EcgSheet, list[report.Table]]:
+def ecg(item: Shown, found: SignalMap) -> tuple[EcgSheet, list[Table]]:
     """The paper with its map, and where the map lies: by wave and by lead."""
     signal = item.case.tracing(found.modality)
     waves = patient_ecg.drawing(item.case, found.modality)[1]
@@ -67,14 +67,14 @@ def ecg(item: Shown, found: SignalMap) -> tuple[EcgSheet, list[report.Table]]:
     return sheet, _ecg_tables(found, waves, n)
 
 
-def _ecg_tables(found: SignalMap, waves: patient_ecg.Delineation, n: str) -> list[report.Table]:
+def _ecg_tables(found: SignalMap, waves: patient_ecg.Delineation, n: str) -> list[Table]:
     tables = []
     if found.is_empty:
         return tables
     if len(waves.segments):
         shares = patient_ecg.wave_table(segment_shares(found, waves.segments), found.signed)
         tables.append(
-            report.Table(
+            Table(
                 f"The map by wave ({n}, all leads)",
                 list(shares.columns),
                 shares.to_numpy().tolist(),
@@ -84,7 +84,7 @@ def _ecg_tables(found: SignalMap, waves: patient_ecg.Delineation, n: str) -> lis
         )
     leads = found.by_lead()
     rows = [[lead, f"{s:.0%}"] for lead, s in zip(leads["lead"], leads["share"], strict=True)]
-    tables.append(report.Table(f"The map by lead ({n})", ["Lead", "Share of the map"], rows, [1]))
+    tables.append(Table(f"The map by lead ({n})", ["Lead", "Share of the map"], rows, [1]))
     return tables
 
 

@@ -25,17 +25,15 @@ from app.figures.ecg_svg import ecg_svg
 from app.figures.echo_frames import frame_pairs, legend
 from app.figures.told import told_html
 from app.report import (
-    Chart,
     ModalityPart,
     PatientReport,
-    Picture,
     Prediction,
-    Table,
     attention_table,
     part_tables,
     quality,
 )
 from app.report_blocks import EcgSheet, EchoFrames, EchoView, ToldText
+from app.report_document import Chart, Picture, Table
 
 HOSTILE = "<script>fetch('//evil.example/x')</script>\"'&"
 HASH = "4be1c0ffee" * 6 + "abcd"

@@ -28,7 +28,8 @@ from app.figures.ct_slices import (
     plane_png,
     slices_png,
 )
-from app.report import Chart, PatientReport, Table, part_tables, quality, render
+from app.report import PatientReport, part_tables, quality, render
+from app.report_document import Chart, Table
 from tests.analysis.attribution.test_export import ORIENTATIONS, write_scan
 from tests.app.reports import HASH, HOSTILE, Card, ct_map, events, full_report, scan
 
