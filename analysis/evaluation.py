@@ -11,19 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from analysis.baseline_file import read_baseline
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
-from analysis.features import Progress
-from analysis.predict import Predictions, predict_stored
+from analysis.external import AnyRun, ExternalRun, baseline_of, log_risk
+from analysis.features import Ids, Progress
+from analysis.predict import (
+    Predictions,
+    on_common_patients,
+    predict_stored,
+    without_prediction,
+)
 from analysis.store import ResultStore
 from analysis.survival.baseline import survival_curve
-from analysis.survival.brier import integrated_brier, last_usable_day
+from analysis.survival.brier import brier, integrated_brier, last_usable_day
 from analysis.survival.comparison import ConfidenceInterval, compare
 from analysis.survival.concordance import uno_c
 from analysis.survival.data import Floats, SurvivalData
 from analysis.survival.groups import KaplanMeierSplit, RiskCutoffs, km_split, learn_cutoffs
-from models.checkpoint import Run, RunError
+from models.checkpoint import RunError
 
 N_RESAMPLES = 1000
 LEARNING_SPLITS = ("train", "tuning")
@@ -33,7 +38,7 @@ C_CONVENTION = (
 )
 
 
-def check_fit(run: Run, cohort: Cohort) -> None:
+def check_fit(run: AnyRun, cohort: Cohort) -> None:
     """Raise CohortError when a run cannot be evaluated on a cohort, in one sentence."""
     task = run.config.task
     spec = cohort.spec.task(task.name)
@@ -42,6 +47,8 @@ def check_fit(run: Run, cohort: Cohort) -> None:
             f"task '{task.name}' is {spec.kind} in cohort '{cohort.spec.name}', but run "
             f"'{run.config.name}' was trained for {task.kind}."
         )
+    if isinstance(run, ExternalRun):
+        run.check_cohort(cohort)
 
 
 def survival_data(cohort: Cohort, task: str, subject_ids: Sequence[int] | Any) -> SurvivalData:
@@ -52,30 +59,52 @@ def survival_data(cohort: Cohort, task: str, subject_ids: Sequence[int] | Any) -
     return SurvivalData(outcomes.time_days, outcomes.event)
 
 
-def learning_data(
-    run: Run, cohort: Cohort, store: ResultStore
-) -> tuple[SurvivalData, Floats, tuple[str, ...]]:
-    """Outcomes and predicted risks of the patients a cut-off may be learned on, and which splits.
+def learning_outcomes(cohort: Cohort, task: str) -> SurvivalData:
+    """Outcomes of the training and tuning patients, in that order, whoever predicted them.
 
-    The training and tuning splits; raises CohortError when the cohort has neither.
+    Raises CohortError when the cohort has neither.
     """
-    parts = [
-        (split, predict_stored(run, cohort, split, store))
-        for split in LEARNING_SPLITS
-        if len(cohort.subject_ids(split, run.config.task.name))
-    ]
-    if not parts:
+    ids = [cohort.subject_ids(split, task) for split in LEARNING_SPLITS]
+    if not sum(map(len, ids)):
         raise CohortError(
             f"cohort '{cohort.spec.name}' has no training or tuning patients, on whom cut-offs "
             "and the censoring distribution are learned; mark some in subjects.parquet."
+        )
+    return survival_data(cohort, task, np.concatenate(ids))
+
+
+def learning_data(
+    run: AnyRun, cohort: Cohort, store: ResultStore
+) -> tuple[SurvivalData, Floats, tuple[str, ...]]:
+    """Outcomes and predicted risks of the patients a cut-off may be learned on, and which splits.
+
+    The training and tuning splits; raises CohortError when the cohort has neither, or the run no
+    prediction in them.
+    """
+    learning_outcomes(cohort, run.config.task.name)
+    parts = [
+        (split, predict_stored(run, cohort, split, store))
+        for split in LEARNING_SPLITS
+        if len(_predicted_ids(run, cohort, split))
+    ]
+    if not parts:
+        raise CohortError(
+            f"'{run.config.name}' predicts nobody of the training and tuning patients, on whom "
+            "cut-offs are learned; import predictions that cover them."
         )
     ids = np.concatenate([p.subject_ids for _, p in parts])
     risk = np.concatenate([p.risk for _, p in parts])
     return survival_data(cohort, run.config.task.name, ids), risk, tuple(s for s, _ in parts)
 
 
+def _predicted_ids(run: AnyRun, cohort: Cohort, split: str) -> Ids:
+    """A split's patients with an outcome, whom the run predicts; a model predicts all."""
+    ids = cohort.subject_ids(split, run.config.task.name)
+    return run.of(cohort, ids)[0] if isinstance(run, ExternalRun) else ids
+
+
 def evaluate(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     cohort: Cohort,
     split: str,
     store: ResultStore,
@@ -86,7 +115,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """C-index with CI, Uno's C and integrated Brier score of every run, and all differences.
 
-    All intervals come from one set of bootstrap resamples of patients. Raises CohortError when
+    All intervals come from one set of bootstrap resamples of patients, those whom every run
+    predicts: whom one lacks is said under 'left_out'. Raises CohortError when
     runs are for different tasks, names repeat or the split is empty. The result is stored.
     """
     if not runs:
@@ -124,21 +154,23 @@ def evaluate(
             predictions.append(predict_stored(run, cohort, split, store))
             if progress is not None:
                 progress(done + 1, len(runs))
-        return _evaluate(runs, predictions, cohort, split, store, n_resamples, seed), {}
+        return _evaluate(runs, predictions, cohort, split, n_resamples, seed), {}
 
     return dict(store.compute(parameters, make).content)
 
 
 def _evaluate(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     predictions: Sequence[Predictions],
     cohort: Cohort,
     split: str,
-    store: ResultStore,
     n_resamples: int,
     seed: int,
 ) -> dict[str, Any]:
     task = runs[0].config.task
+    everyone = cohort.subject_ids(split, task.name)
+    lacking = without_prediction(predictions, everyone)
+    predictions = on_common_patients(predictions, everyone)
     data = survival_data(cohort, task.name, predictions[0].subject_ids)
     comparison = compare(
         data,
@@ -161,7 +193,7 @@ def _evaluate(
             "without_any_modality": int((~predicted.known).sum()),
             "c_index": _interval(comparison.run(run.config.name).c),
         }
-        row.update(_beyond_harrell(run, predicted, data, cohort, store))
+        row.update(_beyond_harrell(run, predicted, data, cohort))
         rows.append(row)
     return {
         "task": task.name,
@@ -191,15 +223,16 @@ def _evaluate(
         },
         "convention": C_CONVENTION,
         "undefined": comparison.undefined,
+        **lacking,
     }
 
 
 def _beyond_harrell(
-    run: Run, predicted: Predictions, data: SurvivalData, cohort: Cohort, store: ResultStore
+    run: AnyRun, predicted: Predictions, data: SurvivalData, cohort: Cohort
 ) -> dict[str, Any]:
     """Uno's C and the integrated Brier score, or the reason why there is none."""
     try:
-        learned, _, _ = learning_data(run, cohort, store)
+        learned = learning_outcomes(cohort, run.config.task.name)
     except CohortError as error:
         reason = str(error)
         return {
@@ -208,31 +241,59 @@ def _beyond_harrell(
         }
     uno = uno_c(learned, data, predicted.risk)
     out: dict[str, Any] = {
-        "uno_c": {"value": _number(uno.value), "tau_days": uno.tau_days, "note": uno.note}
+        "uno_c": {"value": _number(uno.value), "tau_days": uno.tau_days, "note": uno.note},
+        "integrated_brier": _integrated(run, predicted, data, learned),
     }
+    if isinstance(run, ExternalRun):
+        out["brier_at_horizon"] = _at_horizon(run, predicted, data, learned)
+    return out
+
+
+def _integrated(
+    run: AnyRun, predicted: Predictions, data: SurvivalData, learned: SurvivalData
+) -> dict[str, Any]:
     try:
-        baseline = read_baseline(run.folder)
+        baseline = baseline_of(run)
         end = min(last_usable_day(learned, data), float(baseline.time_days[-1]))
         if run.config.task.horizon_days:
             end = min(end, run.config.task.horizon_days)
         start = float(np.quantile(data.time_days[data.event], 0.05)) if data.n_events else 0.0
         times = np.linspace(max(start, 1e-6), end * (1 - 1e-9), 100)
-        survival = survival_curve(baseline, predicted.risk, times)
-        brier = integrated_brier(learned, data, survival, times)
-        out["integrated_brier"] = {
-            "value": _number(brier.value),
-            "reference": _number(brier.reference),
-            "start_days": brier.start_days,
-            "end_days": brier.end_days,
-            "note": None,
-        }
+        survival = survival_curve(baseline, log_risk(run, predicted.risk), times)
+        found = integrated_brier(learned, data, survival, times)
     except (ValueError, RunError) as error:
-        out["integrated_brier"] = {"value": None, "note": str(error)}
-    return out
+        return {"value": None, "note": str(error)}
+    return {
+        "value": _number(found.value),
+        "reference": _number(found.reference),
+        "start_days": found.start_days,
+        "end_days": found.end_days,
+        "note": run.calibration_note if isinstance(run, ExternalRun) else None,
+    }
+
+
+def _at_horizon(
+    run: ExternalRun, predicted: Predictions, data: SurvivalData, learned: SurvivalData
+) -> dict[str, Any] | None:
+    """Brier score of the stated probabilities, as they are; None where none are stated."""
+    day = run.config.predictions.horizon_days
+    stated = run.event_probability(predicted.subject_ids)
+    if stated is None or day is None:
+        return None
+    try:
+        made = brier(learned, data, 1 - stated[:, None], [day])
+    except ValueError as error:
+        return {"days": day, "value": None, "note": str(error)}
+    return {
+        "days": day,
+        "value": _number(float(made.score[0])),
+        "reference": _number(float(made.reference[0])),
+        "note": None,
+    }
 
 
 def risk_groups(
-    run: Run,
+    run: AnyRun,
     cohort: Cohort,
     split: str,
     store: ResultStore,
@@ -251,7 +312,7 @@ def risk_groups(
     return km_split(data, predicted.risk, cutoffs, horizon_days, ticks_days)
 
 
-def cutoffs_of(run: Run, cohort: Cohort, store: ResultStore, rule: str | float) -> RiskCutoffs:
+def cutoffs_of(run: AnyRun, cohort: Cohort, store: ResultStore, rule: str | float) -> RiskCutoffs:
     """Cut-offs on a run's risk scale, learned on the training and tuning splits."""
     _, risk, splits = learning_data(run, cohort, store)
     return learn_cutoffs(risk, rule, learned_on=" and ".join(splits))

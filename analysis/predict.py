@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.dataset import CohortDataset, all_inputs
 from analysis.cohort.readings import reading_for
 from analysis.cohort.schema import CohortError
+from analysis.external import AnyRun, ExternalRun
 from analysis.features import Ids, Progress, ensure_features, read_features
 from analysis.store import ResultStore
 from models.checkpoint import Run, RunConfig
@@ -29,7 +31,8 @@ class Predictions:
     subject_ids (n,). values (n, K): log-risk (K = 1, higher is worse) or logits. present:
     {modality: (n,) bool}. before, after: {modality: (n, D)} embeddings around alignment, fused
     (n, D'). A patient without any of the run's modalities has the prediction that the run
-    gives when it knows nothing; `known` (n,) bool is false there.
+    gives when it knows nothing; `known` (n,) bool is false there. A run without a model has no
+    modalities and no embeddings, and only patients with a prediction.
     """
 
     run: str
@@ -45,6 +48,8 @@ class Predictions:
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """(n,) patients with at least one of the run's modalities."""
+        if not self.present:
+            return np.ones(len(self.subject_ids), bool)
         return np.asarray(np.stack(list(self.present.values())).any(axis=0), bool)
 
     @property
@@ -53,6 +58,21 @@ class Predictions:
         if self.values.shape[1] != 1:
             raise ValueError(f"run '{self.run}' predicts classes, not a risk.")
         return self.values[:, 0]
+
+    def of(self, subject_ids: Ids) -> Predictions:
+        """The same for some of the patients, in their order; all must be among them."""
+        rows = pd.Index(self.subject_ids).get_indexer(pd.Index(subject_ids))
+        return Predictions(
+            run=self.run,
+            run_hash=self.run_hash,
+            cohort=self.cohort,
+            subject_ids=np.asarray(subject_ids, np.int64),
+            values=self.values[rows],
+            present={name: there[rows] for name, there in self.present.items()},
+            before={name: array[rows] for name, array in self.before.items()},
+            after={name: array[rows] for name, array in self.after.items()},
+            fused=self.fused[rows],
+        )
 
 
 def kind_on_file(kind: Kind) -> Kind:
@@ -130,7 +150,7 @@ def _join(
 
 
 def predict_stored(
-    run: Run,
+    run: AnyRun,
     cohort: Cohort,
     split: str,
     store: ResultStore,
@@ -140,8 +160,11 @@ def predict_stored(
 ) -> Predictions:
     """Predictions for a split's patients with an outcome for the run's task, computed once.
 
-    everyone: also for those without an outcome.
+    everyone: also for those without an outcome. A run without a model has what was imported, for
+    those who have it; raises CohortError where that is nobody.
     """
+    if isinstance(run, ExternalRun):
+        return _imported(run, cohort, split, everyone)
     found = read_stored(run.config, run.hash, cohort, split, store, everyone=everyone)
     if found is not None:
         return found
@@ -149,6 +172,46 @@ def predict_stored(
     made = predict(run, cohort, ids, progress)
     store.put(parameters, {"run": run.config.name, "n": len(ids)}, _pack(made))
     return made
+
+
+def _imported(run: ExternalRun, cohort: Cohort, split: str, everyone: bool) -> Predictions:
+    asked = cohort.subject_ids(split, None if everyone else run.config.task.name)
+    ids, values = run.of(cohort, asked)
+    if not len(ids):
+        raise CohortError(
+            f"'{run.config.name}' has no prediction for any of the {len(asked):,} patients of "
+            f"split '{split}' with an outcome; import predictions that cover them."
+        )
+    nothing = np.empty((len(ids), 0), np.float32)
+    return Predictions(
+        run.config.name, run.hash, cohort.fingerprint, ids, values, {}, {}, {}, nothing
+    )
+
+
+def on_common_patients(made: Sequence[Predictions], ids: Ids) -> list[Predictions]:
+    """All predictions for those of the patients `ids` whom every run has predicted.
+
+    Runs are compared in the same patients: one that lacks a prediction for a patient takes the
+    patient out for all. Raises CohortError where none is left.
+    """
+    common = ids[np.all([np.isin(ids, one.subject_ids) for one in made], axis=0)]
+    if not len(common):
+        raise CohortError("no patient has a prediction of every run; compare fewer runs.")
+    return [one if np.array_equal(one.subject_ids, common) else one.of(common) for one in made]
+
+
+def without_prediction(made: Sequence[Predictions], ids: Ids) -> dict[str, Any]:
+    """Who of the patients `ids` is left out of a comparison, as JSON; empty where nobody is.
+
+    {'left_out': {'n': patients whom at least one run did not predict, 'of': all, 'runs': {run:
+    patients whom it did not predict}}}.
+    """
+    lacking = {one.run: int((~np.isin(ids, one.subject_ids)).sum()) for one in made}
+    lacking = {run: n for run, n in lacking.items() if n}
+    if not lacking:
+        return {}
+    n = len(ids) - len(on_common_patients(made, ids)[0].subject_ids)
+    return {"left_out": {"n": n, "of": len(ids), "runs": lacking}}
 
 
 def read_stored(

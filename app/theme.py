@@ -16,6 +16,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from analysis.external import EXTERNAL, ExternalConfig
 from models.checkpoint import RunConfig
 from models.contracts import Kind
 
@@ -50,6 +51,7 @@ STRATEGY_COLOURS = {
     "modality_dropout": "#D1495B",
     "maria": "#B03A9B",
     "drfuse": "#1F8F8F",
+    EXTERNAL: "#1B2733",
 }
 # Runs of one strategy that differ in what guides it and who answers: towards what, how far.
 GUIDANCE_SHADES = {"human": ("#FFFFFF", 0.25), "none": ("#FFFFFF", 0.5)}
@@ -137,14 +139,14 @@ class RunStyle:
     symbol: str
 
 
-def run_style(config: RunConfig) -> RunStyle:
+def run_style(config: RunConfig | ExternalConfig) -> RunStyle:
     """Colour by strategy, shade by what guides it, mark by how the EHR is read."""
     encoders = [modality.encoder.name for modality in config.modalities.values()]
     symbol = next((EHR_SYMBOLS[name] for name in encoders if name in EHR_SYMBOLS), "square")
     return RunStyle(config.title, _colour(config), symbol)
 
 
-def _colour(config: RunConfig) -> str:
+def _colour(config: RunConfig | ExternalConfig) -> str:
     strategy = config.strategy
     kinds = {name: modality.kind for name, modality in config.modalities.items()}
     if strategy.name == "unimodal":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,17 @@ from analysis.evaluation import (
     find_difference,
     risk_groups,
     survival_data,
+)
+from analysis.external import (
+    EXTERNAL,
+    AnyRun,
+    ExternalConfig,
+    ExternalRun,
+    hash_of,
+    is_external,
+    open_run,
+    read_external_config,
+    without_model,
 )
 from analysis.features import Progress
 from analysis.missing.combinations import by_combination
@@ -47,14 +58,14 @@ from models.checkpoint import (
     Run,
     RunConfig,
     RunError,
-    load_run,
     read_config,
-    run_hash,
 )
 
 KEPT_POPULATIONS = 4
 EVALUATED_SPLITS = ("internal", "external")
 SIGNIFICANT = 0.05
+
+AnyRunT = TypeVar("AnyRunT", bound=AnyRun)
 
 
 class WorkspaceError(ValueError):
@@ -73,12 +84,16 @@ class CohortEntry:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run of the workspace: its config, or the reason why it cannot be used."""
+    """A run of the workspace: its config, or the reason why it cannot be used.
+
+    external: the config of a run without a model, whose `config` is None.
+    """
 
     name: str
     folder: Path
     config: RunConfig | None
     error: str | None
+    external: ExternalConfig | None = None
 
     @property
     def is_unimodal(self) -> bool:
@@ -166,7 +181,7 @@ class Workspace:
         self.store = ResultStore(self.folder / "results")
         self._lock = threading.RLock()
         self._cohorts: dict[tuple[str, float], CohortEntry] = {}
-        self._runs: dict[tuple[str, float], Run] = {}
+        self._runs: dict[tuple[str, float], AnyRun] = {}
         self._hashes: dict[tuple[str, float], str] = {}
         self._summaries: dict[tuple[str, float], CohortSummary] = {}
         self._populations: OrderedDict[tuple[str, str, str], Population] = OrderedDict()
@@ -216,19 +231,10 @@ class Workspace:
     # ------------------------------------------------------------ runs
 
     def runs(self, task: Task | None = None) -> list[RunEntry]:
-        """All run folders, or those for a task: unimodal ones first, then by title."""
+        """All run folders, or a task's that have a model: unimodal ones first, then by title."""
         entries = [self._run_entry(folder) for folder in _folders(self.folder / "runs")]
         if task is not None:
-            # A folder may have been renamed: a run belongs by the cohort's own name as well.
-            spec = self.cohort(task.cohort).spec
-            cohorts = {task.cohort, *_names(spec)}
-            entries = [
-                e
-                for e in entries
-                if e.config is not None
-                and e.config.task.name == task.name
-                and e.config.cohort.name in cohorts
-            ]
+            entries = [e for e in entries if self._belongs(e.config, task)]
         return sorted(
             entries,
             key=lambda e: (
@@ -238,14 +244,36 @@ class Workspace:
             ),
         )
 
+    def external_runs(self, task: Task) -> list[RunEntry]:
+        """The task's predictions that were made elsewhere, without a model, by title."""
+        entries = [self._run_entry(folder) for folder in _folders(self.folder / "runs")]
+        found = [e for e in entries if self._belongs(e.external, task)]
+        return sorted(found, key=lambda e: e.external.title if e.external else e.name)
+
+    def _belongs(self, config: RunConfig | ExternalConfig | None, task: Task) -> bool:
+        """Whether a run is for a task. A folder may be renamed: the cohort's own name counts."""
+        if config is None or config.task.name != task.name:
+            return False
+        return config.cohort.name in {task.cohort, *_names(self.cohort(task.cohort).spec)}
+
     def _run_entry(self, folder: Path) -> RunEntry:
         try:
+            if is_external(folder):
+                external = read_external_config(folder)
+                return RunEntry(folder.name, folder, None, None, external)
             return RunEntry(folder.name, folder, read_config(folder), None)
         except RunError as error:
             return RunEntry(folder.name, folder, None, str(error))
 
     def run(self, name: str) -> Run:
         """A loaded run, one copy for all sessions. Raises WorkspaceError with the reason."""
+        found = self.any_run(name)
+        if isinstance(found, ExternalRun):
+            raise WorkspaceError(without_model([found.config.title]))
+        return found
+
+    def any_run(self, name: str) -> AnyRun:
+        """The same, with a model or without one."""
         folder = self.folder / "runs" / name
         if folder not in _folders(self.folder / "runs"):
             raise WorkspaceError(f"there is no run '{name}' in the workspace.")
@@ -253,7 +281,7 @@ class Workspace:
         with self._lock:
             if key not in self._runs:
                 try:
-                    self._runs[key] = load_run(folder, [self.encoders])
+                    self._runs[key] = open_run(folder, [self.encoders])
                 except RunError as error:
                     raise WorkspaceError(str(error)) from error
             return self._runs[key]
@@ -276,7 +304,7 @@ class Workspace:
         key = (name, _stamp(folder))
         with self._lock:
             if key not in self._hashes:
-                self._hashes[key] = run_hash(folder)
+                self._hashes[key] = hash_of(folder)
             return self._hashes[key]
 
     def history(self, name: str) -> pd.DataFrame | None:
@@ -291,9 +319,8 @@ class Workspace:
 
         kinds: 'survival' and 'classification'; all if empty.
         """
-        wanted = {
-            (e.config.cohort.name, e.config.task.name) for e in self.runs() if e.config is not None
-        }
+        configs = [e.config or e.external for e in self.runs()]
+        wanted = {(c.cohort.name, c.task.name) for c in configs if c is not None}
         return [
             Task(entry.name, name, spec.title, spec.event_title, spec.horizon_days, spec.kind)
             for entry in self.cohorts()
@@ -314,12 +341,22 @@ class Workspace:
 
     def usable_runs(self, task: Task) -> tuple[list[Run], dict[str, str]]:
         """Runs of a task that load and fit its cohort, and {folder: reason} of the others."""
-        good: dict[str, Run] = {}
+        good, broken = self._fitting(task, self.runs(task))
+        return [run for run in good if isinstance(run, Run)], broken
+
+    def predicting_runs(self, task: Task) -> tuple[list[AnyRun], dict[str, str]]:
+        """The usable runs and, after them, predictions made elsewhere, which have no model."""
+        return self._fitting(task, [*self.runs(task), *self.external_runs(task)])
+
+    def _fitting(
+        self, task: Task, entries: Sequence[RunEntry]
+    ) -> tuple[list[AnyRun], dict[str, str]]:
+        good: dict[str, AnyRun] = {}
         broken: dict[str, str] = {}
         cohort = self.cohort(task.cohort)
-        for entry in self.runs(task):
+        for entry in entries:
             try:
-                run = self.run(entry.name)
+                run = self.any_run(entry.name)
                 check_fit(run, cohort)
                 for name, modality in run.config.modalities.items():
                     cohort.modality(name, kind_on_file(modality.kind))
@@ -339,14 +376,15 @@ class Workspace:
     def predictable(
         self,
         task: Task,
-        runs: Sequence[Run],
+        runs: Sequence[AnyRunT],
         splits: Sequence[str],
         progress: Callable[[float, str], None] | None = None,
-    ) -> tuple[list[Run], dict[str, str]]:
+    ) -> tuple[list[AnyRunT], dict[str, str]]:
         """Predict for the splits and those that cut-offs are learned on; everything is stored.
 
-        Returns the runs that could, and {run name: reason} of the others. progress gets the share
-        done and what is being done; it may raise to leave, and what is finished by then stays.
+        Predictions made elsewhere need to cover `splits` only. Returns the runs that could, and
+        {run name: reason} of the others. progress gets the share done and what is being done; it
+        may raise to leave, and what is finished by then stays.
         """
         cohort = self.cohort(task.cohort)
         wanted = [
@@ -356,8 +394,9 @@ class Workspace:
         ]
         good, broken = [], {}
         for number, run in enumerate(runs):
+            needed = splits if isinstance(run, ExternalRun) else wanted
             try:
-                for part, split in enumerate(wanted):
+                for part, split in enumerate(needed):
                     before = number * len(wanted) + part
                     with self._work:
                         predict_stored(
@@ -389,7 +428,7 @@ class Workspace:
         """The very content of `fusionlens evaluate --json` for these runs; stored."""
         evaluated = evaluate if task.kind == "survival" else evaluate_labels
         with self._work:
-            runs = self._named(task, names)
+            runs = _picked(task, names, *self.predicting_runs(task))
             cohort = self.cohort(task.cohort)
             return evaluated(runs, cohort, split, self.store, progress=progress)
 
@@ -443,18 +482,12 @@ class Workspace:
         """Kaplan-Meier curves by predicted risk; the cut comes from training and tuning."""
         with self._work:
             cohort = self.cohort(task.cohort)
-            (run,) = self._named(task, [name])
+            (run,) = _picked(task, [name], *self.predicting_runs(task))
             return risk_groups(run, cohort, split, self.store, rule, horizon_days, ticks_days)
 
     def _named(self, task: Task, names: Sequence[str]) -> list[Run]:
         """Usable runs by the names in their configs, which copied folders may not share."""
-        good, broken = self.usable_runs(task)
-        by_name = {run.config.name: run for run in good}
-        for name in names:
-            if name not in by_name:
-                reason = broken.get(name)
-                raise WorkspaceError(reason or f"task '{task.key}' has no usable run '{name}'.")
-        return [by_name[name] for name in names]
+        return _picked(task, names, *self.usable_runs(task))
 
     @cached_property
     def name(self) -> str:
@@ -462,9 +495,20 @@ class Workspace:
         return self.folder.resolve().name
 
 
+def _picked(
+    task: Task, names: Sequence[str], good: Sequence[AnyRunT], broken: Mapping[str, str]
+) -> list[AnyRunT]:
+    by_name = {run.config.name: run for run in good}
+    for name in names:
+        if name not in by_name:
+            reason = broken.get(name)
+            raise WorkspaceError(reason or f"task '{task.key}' has no usable run '{name}'.")
+    return [by_name[name] for name in names]
+
+
 def _tell(
     progress: Callable[[float, str], None] | None,
-    run: Run,
+    run: AnyRun,
     before: int,
     parts: int,
     done: int,
@@ -486,7 +530,7 @@ def gains(evaluation: Mapping[str, Any]) -> list[Gain]:
     found = []
     for row in evaluation["runs"]:
         difference = find_difference(evaluation, row["run"], baseline["run"])
-        if row["strategy"] == "unimodal" or difference is None:
+        if row["strategy"] in ("unimodal", EXTERNAL) or difference is None:
             continue
         gap, reference = difference["difference"], baseline["c_index"]["value"]
         found.append(

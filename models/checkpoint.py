@@ -41,6 +41,8 @@ WEIGHTS_FILE = "model.safetensors"
 VOCABULARY_FILE = "vocabulary.json"
 BASELINE_FILE = "baseline_hazard.parquet"
 HISTORY_FILE = "history.parquet"
+PREDICTIONS = "predictions"
+"""Field of a config.json that stands for predictions made elsewhere, without a model."""
 ENCODER_CONFIG = "encoder.json"
 ENCODER_WEIGHTS = "encoder.safetensors"
 
@@ -156,6 +158,11 @@ def read_config(folder: Path) -> RunConfig:
     """The validated config.json of a run folder. Raises RunError."""
     path = Path(folder) / CONFIG_FILE
     content = _read_json(path, "name a run folder, or make one with 'fusionlens train'")
+    if isinstance(content, dict) and PREDICTIONS in content:
+        raise RunError(
+            f"{path}: this run holds predictions that were made elsewhere and no model; evaluate "
+            "and compare it, there is nothing to explain."
+        )
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:

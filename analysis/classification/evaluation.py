@@ -21,11 +21,16 @@ from analysis.classification.delong import auc_interval
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.evaluation import N_RESAMPLES, check_fit
+from analysis.external import AnyRun, ExternalRun
 from analysis.features import Progress
-from analysis.predict import Predictions, predict_stored
+from analysis.predict import (
+    Predictions,
+    on_common_patients,
+    predict_stored,
+    without_prediction,
+)
 from analysis.store import ResultStore
 from analysis.survival.comparison import ConfidenceInterval
-from models.checkpoint import Run
 
 LEARNING_SPLIT = "tuning"
 AUC_CONVENTION = (
@@ -52,7 +57,7 @@ def label_data(
 
 
 def evaluate_labels(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     cohort: Cohort,
     split: str,
     store: ResultStore,
@@ -100,12 +105,14 @@ def evaluate_labels(
 
 
 def run_cutoff(
-    run: Run, cohort: Cohort, store: ResultStore, rule: str | float = "youden"
+    run: AnyRun, cohort: Cohort, store: ResultStore, rule: str | float = "youden"
 ) -> Cutoff:
     """A run's cut-off, learned on the tuning patients; 0.5 with a note where there are none."""
     task = run.config.task
-    known = len(cohort.subject_ids(LEARNING_SPLIT, task.name)) > 0
-    if not known:
+    ids = cohort.subject_ids(LEARNING_SPLIT, task.name)
+    if isinstance(run, ExternalRun):
+        ids = run.of(cohort, ids)[0]
+    if not len(ids):
         return without_tuning(rule, len(task.classes))
     predicted = predict_stored(run, cohort, LEARNING_SPLIT, store)
     data = label_data(cohort, task.name, task.classes, predicted.subject_ids)
@@ -122,7 +129,7 @@ def without_tuning(rule: str | float, n_classes: int) -> Cutoff:
     return Cutoff("half", 0.5, note=None if rule == "half" else note)
 
 
-def _check(runs: Sequence[Run], cohort: Cohort) -> None:
+def _check(runs: Sequence[AnyRun], cohort: Cohort) -> None:
     if not runs:
         raise CohortError("no run to evaluate; name at least one run folder.")
     names = [run.config.name for run in runs]
@@ -150,7 +157,7 @@ def _check(runs: Sequence[Run], cohort: Cohort) -> None:
 
 
 def _evaluate(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     predictions: Sequence[Predictions],
     cutoffs: Sequence[Cutoff],
     cohort: Cohort,
@@ -159,6 +166,9 @@ def _evaluate(
     seed: int,
 ) -> dict[str, Any]:
     task = runs[0].config.task
+    everyone = cohort.subject_ids(split, task.name)
+    lacking = without_prediction(predictions, everyone)
+    predictions = on_common_patients(predictions, everyone)
     data = label_data(cohort, task.name, task.classes, predictions[0].subject_ids)
     given = {
         run.config.name: probability(p.values) for run, p in zip(runs, predictions, strict=True)
@@ -208,6 +218,7 @@ def _evaluate(
         "resamples": {"n": n_resamples, "seed": seed, "units": "patients within their class"},
         "convention": AUC_CONVENTION,
         "undefined": data.undefined,
+        **lacking,
     }
 
 

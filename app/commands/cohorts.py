@@ -24,6 +24,14 @@ import_cli = typer.Typer(help="Turn data of other formats into a cohort.", no_ar
 cli.add_typer(import_cli, name="import")
 
 
+class PredictionKind(StrEnum):
+    """What a table of predictions holds."""
+
+    RISK = "risk"
+    PROBABILITY = "probability"
+    SURVIVAL = "survival"
+
+
 class Size(StrEnum):
     """Sizes of simulated cohorts."""
 
@@ -165,3 +173,45 @@ def import_recordings_command(
         views = {name: value for name, _, value in pairs}
         import_recordings(src, out, like, views, note=_note)
     print_line(f"Written: {out}")
+
+
+@import_cli.command("predictions")
+def import_predictions_command(
+    file: Annotated[
+        Path, typer.Argument(help="Parquet or CSV: subject_id and risk, probability or survival.")
+    ],
+    cohort: Annotated[Path, typer.Option(help="Cohort folder whose patients are predicted.")],
+    task: Annotated[str, typer.Option(help="A task of the cohort.")],
+    name: Annotated[str, typer.Option(help="Name of the run.")],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    title: Annotated[str, typer.Option(help="How the run is called; its name if not said.")] = "",
+    kind: Annotated[
+        PredictionKind | None,
+        typer.Option(help="risk: higher is worse; probability: of the event; survival: of none."),
+    ] = None,
+    horizon: Annotated[
+        float | None,
+        typer.Option(help="Days until which a probability counts; the task's if not said."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Predictions made elsewhere (a score, another model), to be compared with the runs."""
+    from analysis.external_import import import_predictions
+
+    with in_one_sentence():
+        run = import_predictions(
+            file,
+            cohort,
+            task,
+            name,
+            out,
+            title=title,
+            kind=None if kind is None else kind.value,
+            horizon_days=horizon,
+            note=_note,
+        )
+    if as_json:
+        print_json({"run": str(out), "hash": run.hash, **run.config.model_dump(mode="json")})
+    else:
+        n = sum(run.config.predictions.predicted.values())
+        print_line(f"Written: {out}. {run.config.title}: {n:,} patients with an outcome.")

@@ -18,6 +18,7 @@ from app.commands.base import (
     in_one_sentence,
     out_console,
     print_json,
+    print_line,
     results_of,
     start_engine,
 )
@@ -212,12 +213,12 @@ def evaluate(
         from analysis.classification.evaluation import evaluate_labels
         from analysis.cohort.cohort import Cohort
         from analysis.evaluation import evaluate as evaluate_survival
+        from analysis.external import open_run
         from analysis.store import ResultStore
-        from models.checkpoint import load_run
         from sample_data.workspace import ENCODERS
 
         opened = Cohort.open(cohort)
-        loaded = [load_run(run, [ENCODERS]) for run in runs]
+        loaded = [open_run(run, [ENCODERS]) for run in runs]
         store = ResultStore(results or results_of(cohort))
         survival = loaded[0].config.task.kind == "survival"
         evaluate_runs = evaluate_survival if survival else evaluate_labels
@@ -269,8 +270,26 @@ def _print_evaluation(answer: Mapping[str, Any]) -> None:
                 _short(d["p_holm"]),
             )
         out_console.print(table)
+    for row in answer["runs"]:
+        stated = row.get("brier_at_horizon")
+        if stated and stated["value"] is not None:
+            print_line(
+                f"{row['title']}: stated probabilities at day {stated['days']:g}: Brier score "
+                f"{_short(stated['value'])}, of Kaplan-Meier {_short(stated['reference'])}."
+            )
+    _print_left_out(answer)
     if answer["undefined"]:
         out_console.print(answer["undefined"], markup=False)
+
+
+def _print_left_out(answer: Mapping[str, Any]) -> None:
+    left = answer.get("left_out")
+    if left:
+        each = ", ".join(f"{n:,} by {run}" for run, n in left["runs"].items())
+        print_line(
+            f"Left out: {left['n']:,} of {left['of']:,} patients, whom not every run predicts "
+            f"(not predicted: {each})."
+        )
 
 
 def _print_labels(answer: Mapping[str, Any]) -> None:
@@ -297,6 +316,7 @@ def _print_labels(answer: Mapping[str, Any]) -> None:
                 _short(d["p_holm"]),
             )
         out_console.print(table)
+    _print_left_out(answer)
     if answer["undefined"]:
         out_console.print(answer["undefined"], markup=False)
 

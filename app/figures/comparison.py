@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from analysis.evaluation import best_unimodal, find_difference
+from analysis.external import EXTERNAL
 from app import theme
 from app.figures.text import (
     count,
@@ -31,10 +32,17 @@ _GAP = 0.36  # share of a panel's width: room for the numbers written right of e
 
 
 def ordered(evaluation: Evaluation) -> list[str]:
-    """Names of runs as figures list them: fusion first, then single modalities, best first."""
+    """Names of runs as figures list them: fusion, single modalities, predictions made elsewhere.
+
+    Best first within each.
+    """
     rows = sorted(
         evaluation["runs"],
-        key=lambda row: (row["strategy"] == "unimodal", -(row["c_index"]["value"] or 0)),
+        key=lambda row: (
+            row["strategy"] == EXTERNAL,
+            row["strategy"] == "unimodal",
+            -(row["c_index"]["value"] or 0),
+        ),
     )
     return [row["run"] for row in rows]
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import streamlit as st
 
+from analysis.external import without_model
 from app.figures.text import listed, markdown
 from app.panels import address, frame
-from app.workspace import Task, Workspace, WorkspaceError
-from models.checkpoint import Run
+from app.workspace import AnyRunT, Task, Workspace, WorkspaceError
 
 Sections = Mapping[str, tuple[str, Callable[[], None]]]
 """{name in the address: (title, what draws it)}."""
@@ -62,7 +62,7 @@ def task_title(workspace: Workspace, task: Task) -> str:
     return f"{workspace.cohort(task.cohort).spec.title}: {task.title}"
 
 
-def runs(label: str, usable: Sequence[Run], default: Sequence[str], key: str) -> list[Run]:
+def runs(label: str, usable: Sequence[AnyRunT], default: Sequence[str], key: str) -> list[AnyRunT]:
     """Some of the runs, in the order listed."""
     titles = {run.config.name: run.config.title for run in usable}
     chosen = st.pills(
@@ -86,6 +86,13 @@ def broken(reasons: Mapping[str, str]) -> None:
     """Runs left out, each with its reason."""
     for name, reason in reasons.items():
         st.warning(f"**{markdown(name)}** is left out. {markdown(reason)}")
+
+
+def without_a_model(workspace: Workspace, task: Task) -> None:
+    """Say which of the task's predictions are not offered, because no model came with them."""
+    titles = [e.external.title for e in workspace.external_runs(task) if e.external is not None]
+    if titles:
+        st.caption(markdown(without_model(titles)))
 
 
 def section(sections: Sections, key: str) -> None:

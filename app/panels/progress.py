@@ -10,13 +10,12 @@ import streamlit as st
 
 from analysis.features import Progress
 from app.figures.text import markdown
-from app.workspace import Task, Workspace
-from models.checkpoint import Run
+from app.workspace import AnyRunT, Task, Workspace
 
 
 def predictions(
-    workspace: Workspace, task: Task, runs: Sequence[Run], splits: Sequence[str]
-) -> tuple[list[Run], dict[str, str]]:
+    workspace: Workspace, task: Task, runs: Sequence[AnyRunT], splits: Sequence[str]
+) -> tuple[list[AnyRunT], dict[str, str]]:
     """Predict what is not stored yet, with a bar; returns usable runs and reasons of others."""
     place = st.empty()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.evaluation import best_unimodal, find_difference
+from analysis.external import EXTERNAL
 from app.figures.text import count, interval, number, p_phrase, signed
 from app.workspace import SIGNIFICANT, is_real, leader
 
@@ -22,6 +23,8 @@ def verdict(evaluation: Evaluation) -> str:
     if len(evaluation["runs"]) == 1:
         return f"{best['title']} has an {split} C of {c}; it is the only run chosen."
     lead = f"{best['title']} has the highest {split} C, {c}"
+    if best["strategy"] == EXTERNAL:
+        return f"{lead}; its predictions were made elsewhere. {_trained(evaluation, best)}"
     if best["strategy"] == "unimodal":
         return f"{lead}: no fusion strategy is above the best single modality{_next(evaluation)}."
     baseline = best_unimodal(evaluation["runs"])
@@ -49,7 +52,7 @@ def verdict(evaluation: Evaluation) -> str:
 
 
 def _next(evaluation: Evaluation) -> str:
-    fusion = [r for r in evaluation["runs"] if r["strategy"] != "unimodal"]
+    fusion = [r for r in evaluation["runs"] if r["strategy"] not in ("unimodal", EXTERNAL)]
     fusion = [r for r in fusion if r["c_index"]["value"] is not None]
     if not fusion:
         return " (none is among the chosen runs)"
@@ -57,12 +60,29 @@ def _next(evaluation: Evaluation) -> str:
     return f"; the closest is {closest['title']}, {number(closest['c_index']['value'])}"
 
 
+def _trained(evaluation: Evaluation, best: Mapping[str, Any]) -> str:
+    """How far the best run with a model is behind predictions made elsewhere."""
+    models = [r for r in evaluation["runs"] if r["strategy"] != EXTERNAL]
+    models = [r for r in models if r["c_index"]["value"] is not None]
+    if not models:
+        return "No run with a model is among the chosen runs."
+    closest = max(models, key=lambda r: float(r["c_index"]["value"]))
+    found = find_difference(evaluation, closest["run"], best["run"])
+    assert found is not None
+    gap = {k: None if v is None else 100 * v for k, v in found["difference"].items()}
+    return (
+        f"The best run with a model is {closest['title']}, {number(closest['c_index']['value'])}: "
+        f"{number(gap['value'], 1)} points ({signed(gap['low'])} to {signed(gap['high'])}, Holm "
+        f"{p_phrase(found['p_holm'])})."
+    )
+
+
 def _level(evaluation: Evaluation, best: Mapping[str, Any]) -> str:
     """How many other fusion runs cannot be told apart from the leader."""
     others = [
         row["run"]
         for row in evaluation["runs"]
-        if row["run"] != best["run"] and row["strategy"] != "unimodal"
+        if row["run"] != best["run"] and row["strategy"] not in ("unimodal", EXTERNAL)
     ]
     found = [find_difference(evaluation, best["run"], other) for other in others]
     level = sum(d is not None and not is_real(d) for d in found)

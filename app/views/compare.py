@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from analysis.external import AnyRun
 from app import theme
 from app.figures import comparison as figures
 from app.figures import frames
@@ -41,7 +42,7 @@ def main() -> None:
     left, _ = st.columns([1, 1])
     with left:
         task = choose.task(workspace, "compare")
-    usable, broken = workspace.usable_runs(task)
+    usable, broken = workspace.predicting_runs(task)
     names = [run.config.name for run in usable]
     chosen = choose.runs("Runs", usable, names, key=f"compare runs {task.key}")
     choose.broken(broken)
@@ -53,6 +54,7 @@ def main() -> None:
         st.info("This cohort has no internal or external test patients for the task.")
         return
     evaluations, styles = _evaluate(workspace, task, chosen, splits)
+    _left_out(evaluations, chosen)
     if evaluations and task.kind == "classification":
         compare_labels.show(task, evaluations, styles)
     elif evaluations:
@@ -62,12 +64,13 @@ def main() -> None:
         modalities = workspace.cohort(task.cohort).spec.modalities
         _details(task, evaluations, styles, {n: m.title for n, m in modalities.items()})
     if evaluations:
-        combinations.show(workspace, task, chosen, list(evaluations), styles)
+        models = [run for run in chosen if isinstance(run, Run)]
+        combinations.show(workspace, task, models, list(evaluations), styles)
     _across(workspace)
 
 
 def _evaluate(
-    workspace: Workspace, task: Task, runs: Sequence[Run], splits: Sequence[str]
+    workspace: Workspace, task: Task, runs: Sequence[AnyRun], splits: Sequence[str]
 ) -> tuple[dict[str, Evaluation], dict[str, RunStyle]]:
     good, failed = progress.predictions(workspace, task, runs, splits)
     choose.broken(failed)
@@ -79,6 +82,20 @@ def _evaluate(
     ):
         evaluations = {split: workspace.evaluate(task, names, split) for split in splits}
     return evaluations, {run.config.name: theme.run_style(run.config) for run in good}
+
+
+def _left_out(evaluations: Mapping[str, Evaluation], runs: Sequence[AnyRun]) -> None:
+    """Say whom the comparison leaves out, because a run does not predict them."""
+    titles = {run.config.name: run.config.title for run in runs}
+    for split, evaluation in evaluations.items():
+        left = evaluation.get("left_out")
+        if left:
+            each = listed([f"{n:,} by {titles[name]}" for name, n in left["runs"].items()])
+            st.info(
+                f"{theme.split_title(split)}: {left['n']:,} of {left['of']:,} patients are left "
+                f"out of the comparison, because not every run predicts them (not predicted: "
+                f"{markdown(each)}). Without that run they take part."
+            )
 
 
 def _verdicts(evaluations: Mapping[str, Evaluation]) -> None:
@@ -282,8 +299,8 @@ def _across(workspace: Workspace) -> None:
         alt="The run with the highest C in every task and split",
     )
     st.caption(
-        "All usable runs of each task. A tick: the lead over the best single modality stands "
-        "after Holm's correction for all pairs of runs of the task."
+        "All usable runs of each task that have a model. A tick: the lead over the best single "
+        "modality stands after Holm's correction for all pairs of runs of the task."
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import pandas as pd
 import streamlit as st
 
+from analysis.external import ExternalConfig
 from app import theme
 from app.figures import cohort as figures
 from app.figures import frames
@@ -14,6 +16,12 @@ from app.figures.text import MISSING, count, days, markdown, number
 from app.panels import figure, frame
 from app.workspace import CohortEntry, CohortSummary, RunEntry, Workspace
 from models.checkpoint import RunConfig
+
+PREDICTED_AS = {
+    "risk": "a score, higher is worse",
+    "probability": "probability of the event",
+    "survival": "probability of no event",
+}
 
 
 def main() -> None:
@@ -124,9 +132,44 @@ def _runs(workspace: Workspace, runs: list[RunEntry]) -> None:
             "patients, who also decided when training stopped, so it is optimistic for new "
             "patients. A frozen encoder was trained beforehand and not changed by this run."
         )
+    _elsewhere(workspace, [entry.external for entry in runs if entry.external is not None])
     for entry in runs:
         if entry.error is not None:
             st.error(f"Run **{markdown(entry.name)}** cannot be used. {markdown(entry.error)}")
+
+
+def _elsewhere(workspace: Workspace, configs: list[ExternalConfig]) -> None:
+    """Predictions that came without a model."""
+    if not configs:
+        return
+    st.subheader("Predictions made elsewhere, without a model", anchor=False)
+    rows = []
+    for config in configs:
+        made = config.predictions
+        until = f" by day {made.horizon_days:g}" if made.horizon_days else ""
+        lacking = ", ".join(
+            f"{theme.split_title(split)}: {n:,}" for split, n in made.without.items() if n
+        )
+        rows.append(
+            {
+                "Run": markdown(config.title),
+                "Cohort: task": markdown(f"{config.cohort.title}: {config.task.title}"),
+                "What": f"{PREDICTED_AS[made.kind]}{until}",
+                "From": f"{markdown(made.source)}, imported {_when(made.imported)}",
+                "Patients": f"{sum(made.predicted.values()):,}",
+                "Without a prediction": lacking or "nobody",
+            }
+        )
+    st.table(pd.DataFrame(rows), hide_index=True)
+    for config in configs:
+        for warning in config.predictions.warnings:
+            st.warning(f"**{markdown(config.title)}**: {markdown(warning)}")
+    for note in _other_versions(workspace, configs, "Imported for"):
+        st.info(note)
+    st.caption(
+        "They take part in Compare and Survival. There is nothing to explain: what they were made "
+        "from is not known here. Patients: with an outcome for the task."
+    )
 
 
 def _run(config: RunConfig) -> dict[str, str]:
@@ -161,8 +204,12 @@ def _when(created: str) -> str:
     return f"{moment.day} {moment:%b %Y}"
 
 
-def _other_versions(workspace: Workspace, configs: list[RunConfig]) -> list[str]:
-    """Runs whose training cohort is not, byte for byte, the one of the workspace."""
+def _other_versions(
+    workspace: Workspace,
+    configs: Sequence[RunConfig | ExternalConfig],
+    made: str = "Trained on",
+) -> list[str]:
+    """Runs whose cohort is not, byte for byte, the one of the workspace."""
     here = {
         entry.cohort.spec.name: entry.cohort.fingerprint
         for entry in workspace.cohorts()
@@ -173,14 +220,14 @@ def _other_versions(workspace: Workspace, configs: list[RunConfig]) -> list[str]
         mine = [config for config in configs if config.cohort.name == name]
         if name not in here:
             notes.append(
-                f"{count(len(mine), 'run')} of this table: trained on the cohort "
+                f"{count(len(mine), 'run')} of this table: {made.lower()} the cohort "
                 f"{markdown(name)}, which is not in this workspace, so they cannot be evaluated."
             )
             continue
         other = [c.title for c in mine if c.cohort.fingerprint != here[name]]
         if other:
             notes.append(
-                "Trained on another version of this cohort (other subjects, outcomes or "
+                f"{made} another version of this cohort (other subjects, outcomes or "
                 f"description): {markdown('; '.join(other))}."
             )
     return notes

@@ -57,6 +57,7 @@ def main() -> None:
     desk = frame.desk()
     task = choose.task(workspace, "patient")
     runs = patient_runs.choose(workspace, task)
+    choose.without_a_model(workspace, task)
     if not runs:
         return
     index_event = workspace.cohort(task.cohort).spec.index_event

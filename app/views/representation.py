@@ -42,6 +42,7 @@ def main() -> None:
     with right:
         run = _run(task, usable)
     choose.broken(broken)
+    choose.without_a_model(workspace, task)
     if run is None:
         st.info("There is no usable run for this task.")
         return

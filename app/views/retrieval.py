@@ -51,6 +51,7 @@ def main() -> None:
         task = choose.task(workspace, "retrieval")
     usable, broken = workspace.usable_runs(task)
     choose.broken(broken)
+    choose.without_a_model(workspace, task)
     runs = {r.config.name: r for r in usable if len(r.config.modalities) > 1}
     if not runs:
         st.info("No run of this task reads several modalities.")

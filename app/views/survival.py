@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from analysis.external import AnyRun, ExternalRun
 from analysis.survival.groups import KaplanMeierSplit
 from app import theme
 from app.figures import frames
@@ -49,7 +50,7 @@ def main() -> None:
             required=True,
             key=f"survival split {task.key}",
         )
-    usable, broken = workspace.usable_runs(task)
+    usable, broken = workspace.predicting_runs(task)
     chosen = choose.runs("Runs", usable, _suggested(usable), key=f"survival runs {task.key}")
     choose.broken(broken)
     third, fourth = st.columns(2)
@@ -77,7 +78,7 @@ def _groups(
     split: str,
     rule: str,
     horizon: float,
-    chosen: Sequence[Run],
+    chosen: Sequence[AnyRun],
 ) -> None:
     """Curves and their numbers."""
     good, failed = progress.predictions(workspace, task, chosen, [split])
@@ -97,7 +98,7 @@ def _groups(
         panels.append(Panel(name, run.config.title, result))
     if not panels:
         return
-    _how(panels, split)
+    _how(panels, split, _scale(good))
     zero = workspace.cohort(task.cohort).spec.index_event
     figure.show(
         figures.kaplan_meier(panels, horizon, f"Days since {zero}" if zero else "Days"),
@@ -114,11 +115,17 @@ def _groups(
     _members(panels)
 
 
-def _suggested(runs: Sequence[Run]) -> list[str]:
-    """The single modality and the fusion run with the best tuning score: not a look at test."""
+def _suggested(runs: Sequence[AnyRun]) -> list[str]:
+    """The single modality and the fusion run with the best tuning score: not a look at test.
+
+    Predictions made elsewhere have no tuning score; they are suggested where there is no model.
+    """
+    models = [run for run in runs if isinstance(run, Run)]
+    if not models:
+        return [run.config.name for run in runs[:2]]
     best = []
     for alone in (True, False):
-        same = [r for r in runs if (r.config.strategy.name == "unimodal") is alone]
+        same = [r for r in models if (r.config.strategy.name == "unimodal") is alone]
         if same:
             best.append(max(same, key=lambda r: r.config.training.tuning_score or 0.0).config.name)
     return best
@@ -139,13 +146,13 @@ def _horizon(workspace: Workspace, task: Task, split: str) -> float:
 
 
 def _cuts(
-    workspace: Workspace, task: Task, split: str, rule: str, runs: Sequence[Run]
+    workspace: Workspace, task: Task, split: str, rule: str, runs: Sequence[AnyRun]
 ) -> dict[str, str | float]:
     """The rule for every run; a fixed cut is a number for each, since their scales differ."""
     if rule != "fixed":
         return {run.config.name: rule for run in runs}
     st.markdown(
-        "Each run has its own scale of log-risk, so each has its own cut-off. It starts at the "
+        "Each run has its own scale of risk, so each has its own cut-off. It starts at the "
         "median of the training and tuning patients."
     )
     cuts: dict[str, str | float] = {}
@@ -154,13 +161,19 @@ def _cuts(
         name = run.config.name
         with columns[number_ % len(columns)]:
             cuts[name] = st.number_input(
-                f"Log-risk cut-off: {markdown(run.config.title)}",
+                f"{_scale([run]).capitalize()} cut-off: {markdown(run.config.title)}",
                 value=_median_cut(workspace, task, name, split),
                 step=0.05,
                 format="%.3f",
                 key=f"cut {task.key} {name}",
             )
     return cuts
+
+
+def _scale(runs: Sequence[AnyRun]) -> str:
+    """A model predicts a log-risk; what was made elsewhere has a scale of its own."""
+    own = any(isinstance(r, ExternalRun) and r.config.predictions.kind == "risk" for r in runs)
+    return "risk" if own else "log-risk"
 
 
 def _median_cut(workspace: Workspace, task: Task, name: str, split: str) -> float:
@@ -171,21 +184,22 @@ def _median_cut(workspace: Workspace, task: Task, name: str, split: str) -> floa
         return 0.0
 
 
-def _how(panels: Sequence[Panel], split: str) -> None:
+def _how(panels: Sequence[Panel], split: str, scale: str) -> None:
     """Where the cut comes from, in a sentence."""
     first = panels[0].split
     patients = count(sum(g.n for g in first.groups), "patient")
     where = theme.split_title(split).lower()
     at = {panel.title: listed([number(v) for v in panel.split.cutoffs.values]) for panel in panels}
     values = markdown("; ".join(f"{title}: {value}" for title, value in at.items()))
+    where_on = "the log-risk scale" if scale == "log-risk" else "each run's own scale"
     if first.cutoffs.rule == "fixed":
-        text = f"Cut at the log-risk typed above ({values}), applied to {patients} ({where})."
+        text = f"Cut at the {scale} typed above ({values}), applied to {patients} ({where})."
     else:
         source = f"{first.cutoffs.n:,} {first.cutoffs.learned_on.replace('train', 'training')}"
         text = (
-            f"Cut at the {RULES[first.cutoffs.rule].lower()} of predicted log-risk in {source} "
+            f"Cut at the {RULES[first.cutoffs.rule].lower()} of predicted {scale} in {source} "
             f"patients, and applied to {patients} ({where}), who had no part in it. Cut-offs on "
-            f"the log-risk scale: {values}."
+            f"{where_on}: {values}."
         )
     with st.container(key="cut"):
         st.markdown(text)

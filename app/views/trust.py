@@ -64,6 +64,7 @@ def main() -> None:
     workspace = frame.workspace()
     desk = frame.desk()
     task = choose.task(workspace, "trust")
+    choose.without_a_model(workspace, task)
     _overview(workspace, desk, task)
 
 
