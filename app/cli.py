@@ -6,13 +6,23 @@ made inside the commands, so that `fusionlens --help` answers at once.
 
 from __future__ import annotations
 
-from app.commands import benchmark, cohorts, missing, patient, representation, runs, serve
+from app.commands import (
+    benchmark,
+    cohorts,
+    imbalance,
+    missing,
+    patient,
+    representation,
+    runs,
+    serve,
+)
 from app.commands.base import cli
 
 __all__ = [
     "benchmark",
     "cli",
     "cohorts",
+    "imbalance",
     "main",
     "missing",
     "patient",
