@@ -6,7 +6,7 @@ made inside the commands, so that `fusionlens --help` answers at once.
 
 from __future__ import annotations
 
-from app.commands import benchmark, cohorts, missing, patient, representation, runs, serve
+from app.commands import benchmark, cohorts, missing, patient, representation, runs, scores, serve
 from app.commands.base import cli
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "patient",
     "representation",
     "runs",
+    "scores",
     "serve",
 ]
 
