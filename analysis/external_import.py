@@ -376,5 +376,5 @@ def _said(run: ExternalRun) -> list[str]:
             "left out of every comparison with this run."
         )
     if run.config.task.kind == "survival":
-        said.append(f"{run.calibration_note[:1].upper()}{run.calibration_note[1:]}")
+        said.append(run.calibration_note)
     return said

@@ -14,6 +14,7 @@ from app.commands import (
     patient,
     representation,
     runs,
+    scores,
     serve,
 )
 from app.commands.base import cli
@@ -28,6 +29,7 @@ __all__ = [
     "patient",
     "representation",
     "runs",
+    "scores",
     "serve",
 ]
 

@@ -215,3 +215,17 @@ def import_predictions_command(
     else:
         n = sum(run.config.predictions.predicted.values())
         print_line(f"Written: {out}. {run.config.title}: {n:,} patients with an outcome.")
+
+
+@import_cli.command("whas500")
+def import_whas500_command(
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    folds: Annotated[int, typer.Option(min=2, max=50)] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Draws splits and folds.")] = 0,
+) -> None:
+    """Worcester Heart Attack Study (Hosmer et al. 2008): 500 real patients, three tables."""
+    from analysis.cohort.importers.whas500 import import_whas500
+
+    with in_one_sentence():
+        import_whas500(out, folds=folds, seed=seed)
+    print_line(f"Written: {out}")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.external import AnyRun
+from analysis.external import AnyRun, ExternalRun
 from app import theme
 from app.figures import comparison as figures
 from app.figures import frames
@@ -43,8 +43,9 @@ def main() -> None:
     with left:
         task = choose.task(workspace, "compare")
     usable, broken = workspace.predicting_runs(task)
-    names = [run.config.name for run in usable]
-    chosen = choose.runs("Runs", usable, names, key=f"compare runs {task.key}")
+    chosen = choose.runs(
+        "Runs", usable, _at_first(usable, workspace.splits(task)), key=f"compare runs {task.key}"
+    )
     choose.broken(broken)
     if not chosen:
         st.info("Choose at least one run to see how well it discriminates.")
@@ -67,6 +68,23 @@ def main() -> None:
         models = [run for run in chosen if isinstance(run, Run)]
         combinations.show(workspace, task, models, list(evaluations), styles)
     _across(workspace)
+
+
+def _at_first(runs: Sequence[AnyRun], splits: Sequence[str]) -> list[str]:
+    """All runs but predictions that would take test patients out of everybody's comparison."""
+    names = []
+    for run in runs:
+        without = run.config.predictions.without if isinstance(run, ExternalRun) else {}
+        lacking = {split: without.get(split, 0) for split in splits}
+        if not any(lacking.values()):
+            names.append(run.config.name)
+            continue
+        each = [f"{n:,} ({theme.split_title(s).lower()})" for s, n in lacking.items() if n]
+        st.caption(
+            f"{markdown(run.config.title)} is not chosen at first: it does not predict "
+            f"{listed(each)} patients, whom a comparison with it leaves out."
+        )
+    return names
 
 
 def _evaluate(
