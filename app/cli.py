@@ -6,10 +6,11 @@ made inside the commands, so that `fusionlens --help` answers at once.
 
 from __future__ import annotations
 
-from app.commands import benchmark, cohorts, missing, patient, representation, runs, serve
+from app.commands import assess, benchmark, cohorts, missing, patient, representation, runs, serve
 from app.commands.base import cli
 
 __all__ = [
+    "assess",
     "benchmark",
     "cli",
     "cohorts",
