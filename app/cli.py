@@ -7,6 +7,7 @@ made inside the commands, so that `fusionlens --help` answers at once.
 from __future__ import annotations
 
 from app.commands import (
+    assess,
     benchmark,
     cohorts,
     imbalance,
@@ -20,6 +21,7 @@ from app.commands import (
 from app.commands.base import cli
 
 __all__ = [
+    "assess",
     "benchmark",
     "cli",
     "cohorts",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from analysis.survival.concordance import Multiplicities
 from analysis.survival.curves import kaplan_meier, life_table
 from analysis.survival.data import Floats, SurvivalData
 
@@ -55,6 +56,40 @@ def brier(
     must lie before the end of both follow-ups.
     """
     times = _check_times(train, test, times_days)
+    score, reference = _errors(train, test, survival, times)
+    return BrierCurve(times, score.mean(axis=0), reference.mean(axis=0))
+
+
+def resampled_brier(
+    train: SurvivalData,
+    test: SurvivalData,
+    survival: npt.ArrayLike,
+    times_days: npt.ArrayLike,
+    weights: Multiplicities,
+) -> tuple[Floats, Floats]:
+    """Return Brier score and that of Kaplan-Meier in B weighted copies of the test patients.
+
+    Arguments and errors as `brier`; weights (B, n). Both (B, T). Censoring and Kaplan-Meier stay
+    those of train in every copy.
+    """
+    times = _check_times(train, test, times_days)
+    score, reference = _errors(train, test, survival, times)
+    counts = np.asarray(weights, np.float64)
+    each = counts.sum(axis=1, keepdims=True)
+    return counts @ score / each, counts @ reference / each
+
+
+def over_time(values: Floats, times: Floats) -> Floats:
+    """Return the mean over time (...,) of values (..., T) by trapezoids; needs 2 times."""
+    if times.size < 2:
+        raise ValueError("The integrated Brier score needs at least 2 times.")
+    return np.asarray(np.trapezoid(values, times, axis=-1) / (times[-1] - times[0]), np.float64)
+
+
+def _errors(
+    train: SurvivalData, test: SurvivalData, survival: npt.ArrayLike, times: Floats
+) -> tuple[Floats, Floats]:
+    """Return each patient's weighted squared error (n, T), and that of Kaplan-Meier."""
     predicted = np.asarray(survival, dtype=np.float64)
     if predicted.shape != (test.n, times.size):
         raise ValueError(
@@ -64,10 +99,11 @@ def brier(
     if not ((predicted >= 0) & (predicted <= 1)).all():
         raise ValueError("survival must hold probabilities between 0 and 1, none missing.")
     dead, alive = _weights(train, test, times)
-    score = (dead * predicted**2 + alive * (1 - predicted) ** 2).mean(axis=0)
     km = kaplan_meier(train).at(times)
-    reference = (dead * km**2 + alive * (1 - km) ** 2).mean(axis=0)
-    return BrierCurve(times, score, reference)
+    return (
+        dead * predicted**2 + alive * (1 - predicted) ** 2,
+        dead * km**2 + alive * (1 - km) ** 2,
+    )
 
 
 def integrated_brier(
@@ -80,11 +116,8 @@ def integrated_brier(
     """
     curve = brier(train, test, survival, times_days)
     times = curve.times_days
-    if times.size < 2:
-        raise ValueError("The integrated Brier score needs at least 2 times.")
-    span = float(times[-1] - times[0])
-    value = float(np.trapezoid(curve.score, times)) / span
-    reference = float(np.trapezoid(curve.reference, times)) / span
+    value = float(over_time(curve.score, times))
+    reference = float(over_time(curve.reference, times))
     skill = 1 - value / reference if reference > 0 else float("nan")
     return IntegratedBrier(value, reference, skill, float(times[0]), float(times[-1]))
 
@@ -114,8 +147,8 @@ def _weights(train: SurvivalData, test: SurvivalData, times: Floats) -> tuple[Fl
     """Return (n, T) weights of those with the event by t, and of those event-free at t."""
     by_then = test.time_days[:, None] <= times
     had_event = by_then & test.event[:, None]
-    at_event = _uncensored(train, np.minimum(test.time_days, times[-1]))[:, None]
-    at_time = _uncensored(train, times)
+    at_event = uncensored(train, np.minimum(test.time_days, times[-1]))[:, None]
+    at_time = uncensored(train, times)
     # Nobody can be observed where the probability is 0: weight 0, as in scikit-survival.
     smallest = np.finfo(np.float64).tiny
     return (
@@ -124,8 +157,8 @@ def _weights(train: SurvivalData, test: SurvivalData, times: Floats) -> tuple[Fl
     )
 
 
-def _uncensored(train: SurvivalData, times: Floats) -> Floats:
-    """Return the probability of not being censored by t: Kaplan-Meier of the censoring.
+def uncensored(train: SurvivalData, times: Floats) -> Floats:
+    """Return the probability of not being censored by each time: Kaplan-Meier of the censoring.
 
     On a day with both, events come first: who had the event was no longer there to be censored.
     """

@@ -4,9 +4,17 @@ from sksurv.metrics import brier_score, integrated_brier_score
 from sksurv.util import Surv
 
 from analysis.survival.baseline import breslow, survival_curve
-from analysis.survival.brier import brier, integrated_brier, last_usable_day
+from analysis.survival.brier import (
+    brier,
+    integrated_brier,
+    last_usable_day,
+    over_time,
+    resampled_brier,
+)
+from analysis.survival.concordance import resample_weights
 from analysis.survival.curves import kaplan_meier
 from analysis.survival.data import SurvivalData
+from tests.analysis.survival.reference import PREDICTED, R, repeated
 
 
 @pytest.fixture
@@ -94,3 +102,28 @@ def test_an_integral_needs_two_times() -> None:
     data = SurvivalData([1, 2, 3], [1, 1, 0])
     with pytest.raises(ValueError, match="at least 2 times"):
         integrated_brier(data, data, np.full((3, 1), 0.5), [1.5])
+
+
+def test_copies_are_repeated_rows(case) -> None:
+    train, test, survival, times = case
+    weights = resample_weights(test.n, 5, seed=0)
+    score, reference = resampled_brier(train, test, survival, times, weights)
+    for b in range(5):
+        copy, rows = repeated(test, weights[b])
+        # A copy may end earlier, where no more times are allowed.
+        inside = times <= last_usable_day(train, copy)
+        expected = brier(train, copy, survival[rows][:, inside], times[inside])
+        np.testing.assert_allclose(score[b, inside], expected.score, rtol=1e-12)
+        np.testing.assert_allclose(reference[b, inside], expected.reference, rtol=1e-12)
+    mean = over_time(score, times)
+    assert mean[0] == pytest.approx(np.trapezoid(score[0], times) / (times[-1] - times[0]))
+
+
+def test_equals_risk_regression() -> None:
+    score = R["score"]
+    data = SurvivalData(score["time"], R["lung"]["event"])
+    for name, p in PREDICTED.items():
+        found = brier(data, data, np.tile(1 - p[:, None], (1, 2)), score["times"])
+        np.testing.assert_allclose(found.score, score["brier"][name], rtol=2e-3)
+        np.testing.assert_allclose(found.reference, score["brier"]["null"], rtol=2e-3)
+        np.testing.assert_allclose(1 - found.score / found.reference, score["ipa"][name], atol=2e-3)
