@@ -1,11 +1,12 @@
-"""fusionlens sample, check, import."""
+"""fusionlens sample, check, import, describe."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -229,3 +230,49 @@ def import_whas500_command(
     with in_one_sentence():
         import_whas500(out, folds=folds, seed=seed)
     print_line(f"Written: {out}")
+
+
+@cli.command()
+def describe(
+    cohort: Annotated[Path, typer.Argument(help="Cohort folder.")],
+    task: Annotated[
+        str | None, typer.Option(help="Only patients with an outcome for it; all without it.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Who the patients are, by split (Table 1), and how many reach each task (flow)."""
+    from analysis.cohort.cohort import Cohort
+    from analysis.cohort.table_one import table_one, table_rows
+
+    with in_one_sentence():
+        content = table_one(Cohort.open(cohort), task)
+    if as_json:
+        print_json({**content, "rows": table_rows(content)})
+        return
+    _print_table_one(content, table_rows(content))
+    for flow in content["flow"]:
+        counts = flow["all"]
+        print_line(
+            f"{flow['title']}: {counts['subjects']:,} patients, {counts['without_outcome']:,} "
+            f"without an outcome; of {counts['with_outcome']:,} with one "
+            f"{counts['without_any_modality']:,} lack every modality and "
+            f"{counts['with_all_modalities']:,} have all."
+        )
+
+
+def _print_table_one(content: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(f"{content['title']}: {content['n']:,} patients"))
+    table.add_column("")
+    names = list(content["splits"])
+    pairs = [f"smd {a} vs {b}" for a, b in content["compared"]]
+    for name in [*names, *(pair.replace("smd", "SMD") for pair in pairs)]:
+        table.add_column(name)
+    for row in rows:
+        indent = "  " if row["kind"] in ("level", "missing") else ""
+        gaps = ["" if row.get(p) is None else f"{row[p]:.2f}" for p in pairs]
+        cells = [escape(f"{indent}{row['label']}"), *(escape(row.get(n, "")) for n in names)]
+        table.add_row(*cells, *gaps)
+    out_console.print(table)
