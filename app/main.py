@@ -21,6 +21,7 @@ page = st.navigation(
         st.Page("views/representation.py", title="Representation"),
         st.Page("views/retrieval.py", title="Retrieval"),
         st.Page("views/trust.py", title="Trust"),
+        st.Page("views/report.py", title="Report"),
     ],
     position="top",
 )

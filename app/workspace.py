@@ -44,6 +44,7 @@ from analysis.external import (
 from analysis.features import Progress
 from analysis.missing.combinations import by_combination
 from analysis.predict import kind_on_file, predict_stored
+from analysis.reporting.dossier import Stage, dossier
 from analysis.representation.population import Population, population
 from analysis.representation.report import representation
 from analysis.retrieval import evaluate_retrieval
@@ -373,6 +374,11 @@ class Workspace:
                 good[run.config.name] = run
         return list(good.values()), broken
 
+    def single_runs(self, task: Task) -> list[Run]:
+        """Usable models of one modality, against which fused ones are held."""
+        models = [run for run in self.usable_runs(task)[0] if isinstance(run, Run)]
+        return [run for run in models if len(run.config.modalities) == 1]
+
     def predictable(
         self,
         task: Task,
@@ -431,6 +437,29 @@ class Workspace:
             runs = _picked(task, names, *self.predicting_runs(task))
             cohort = self.cohort(task.cohort)
             return evaluated(runs, cohort, split, self.store, progress=progress)
+
+    def dossier(
+        self,
+        task: Task,
+        names: Sequence[str],
+        splits: Sequence[str],
+        horizon_days: float | None = None,
+        threshold: float | None = None,
+        progress: Stage | None = None,
+    ) -> dict[str, Any]:
+        """The very content of `fusionlens report --json` for these runs; its parts are stored."""
+        single = self.single_runs(task)
+        with self._work:
+            return dossier(
+                _picked(task, names, *self.predicting_runs(task)),
+                self.cohort(task.cohort),
+                splits,
+                self.store,
+                single=single,
+                horizon_days=horizon_days,
+                threshold=threshold,
+                progress=progress,
+            )
 
     def combinations(self, task: Task, name: str, split: str) -> dict[str, Any]:
         """A run with every combination of its modalities, on the same patients; stored."""

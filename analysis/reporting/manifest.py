@@ -12,6 +12,7 @@ import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -73,6 +74,34 @@ class Difference:
     place: str
     told: float | None
     found: float | None
+
+
+def manifest_of(content: Mapping[str, Any], cohort: str, created: datetime) -> Manifest:
+    """Of a dossier. cohort: name of its folder in the workspace."""
+    about = content["about"]
+    asked = about["asked"]
+    told = [f"fusionlens report --workspace WORKSPACE --task {cohort}/{about['task']}"]
+    told += [f"--run {row['run']}" for row in about["runs"]]
+    told += [f"--split {split}" for split in about["splits"]]
+    told += [f"--horizon {asked['horizon_days']:g}"] if asked["horizon_days"] is not None else []
+    told += [f"--threshold {asked['threshold']:g}"] if asked["threshold"] is not None else []
+    told += [f"--resamples {about['n_resamples']} --seed {about['seed']} --out REPORT.html"]
+    return Manifest(
+        created=created.isoformat(timespec="seconds"),
+        command=" ".join(told),
+        cohort=cohort,
+        cohort_fingerprint=about["fingerprint"],
+        settings=Settings(
+            task=about["task"],
+            runs={row["run"]: row["hash"] for row in about["runs"]},
+            splits=tuple(about["splits"]),
+            **asked,
+            n_resamples=about["n_resamples"],
+            seed=about["seed"],
+        ),
+        versions=library_versions(),
+        numbers=dict(numbers_of(content)),
+    )
 
 
 def library_versions() -> dict[str, str]:

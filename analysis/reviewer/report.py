@@ -7,15 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from analysis.baseline_file import read_baseline
 from analysis.classification.data import probability
 from analysis.classification.evaluation import label_data
 from analysis.classification.observed import ByLabel
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.evaluation import LEARNING_SPLITS, N_RESAMPLES, check_fit, survival_data
+from analysis.external import AnyRun, ExternalRun, baseline_of, log_risk
 from analysis.features import Ids, Progress
-from analysis.predict import Predictions, predict_stored
+from analysis.predict import (
+    Predictions,
+    on_common_patients,
+    predict_stored,
+    without_prediction,
+)
 from analysis.reviewer.attributes import attributes_of
 from analysis.reviewer.labels import LabelElsewhere, LabelQuestion, label_statistics
 from analysis.reviewer.survival import (
@@ -28,13 +33,13 @@ from analysis.reviewer.survival import (
 from analysis.store import ResultStore
 from analysis.survival.baseline import survival_curve
 from analysis.survival.data import Bools, Floats
-from models.checkpoint import Run, RunError
+from models.checkpoint import RunError
 
 OTHER = {"internal": "external", "external": "internal"}
 
 
 def reviewer_statistics(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     cohort: Cohort,
     split: str,
     store: ResultStore,
@@ -92,7 +97,11 @@ def reviewer_statistics(
                 )  # fmt: skip
         except ValueError as error:
             raise CohortError(str(error)) from error
-        return _headed(answer, runs, found[split], cohort, split), {}
+        lacking = without_prediction(
+            [predict_stored(run, cohort, split, store) for run in runs],
+            cohort.subject_ids(split, task.name),
+        )
+        return {**_headed(answer, runs, found[split], cohort, split), **lacking}, {}
 
     return dict(store.compute(parameters, make).content)
 
@@ -101,7 +110,7 @@ Found = Mapping[str, Sequence[Predictions]]
 """Split to the predictions of every run."""
 
 
-def _check(runs: Sequence[Run], cohort: Cohort, split: str, reference: str | None) -> None:
+def _check(runs: Sequence[AnyRun], cohort: Cohort, split: str, reference: str | None) -> None:
     if not runs:
         raise CohortError("no run to assess; name at least one run folder.")
     names = [run.config.name for run in runs]
@@ -123,7 +132,7 @@ def _check(runs: Sequence[Run], cohort: Cohort, split: str, reference: str | Non
         )
 
 
-def _horizon(runs: Sequence[Run], horizon_days: float | None) -> float:
+def _horizon(runs: Sequence[AnyRun], horizon_days: float | None) -> float:
     horizon = horizon_days or runs[0].config.task.horizon_days
     if not horizon:
         raise CohortError(
@@ -135,7 +144,7 @@ def _horizon(runs: Sequence[Run], horizon_days: float | None) -> float:
     return float(horizon)
 
 
-def _positive(runs: Sequence[Run], positive: str | None) -> str:
+def _positive(runs: Sequence[AnyRun], positive: str | None) -> str:
     classes = runs[0].config.task.classes
     if any(run.config.task.classes != classes for run in runs):
         raise CohortError("the runs tell different classes apart; assess one set at a time.")
@@ -151,7 +160,11 @@ def _positive(runs: Sequence[Run], positive: str | None) -> str:
 
 
 def _predictions(
-    runs: Sequence[Run], cohort: Cohort, split: str, store: ResultStore, progress: Progress | None
+    runs: Sequence[AnyRun],
+    cohort: Cohort,
+    split: str,
+    store: ResultStore,
+    progress: Progress | None,
 ) -> Found:
     """Of the split and, where the cohort has patients in it, of its other test split."""
     task = runs[0].config.task.name
@@ -164,11 +177,13 @@ def _predictions(
             found.setdefault(one, []).append(predict_stored(run, cohort, one, store))
             if progress is not None:
                 progress(at * len(runs) + k + 1, len(splits) * len(runs))
-    return found
+    return {
+        one: on_common_patients(made, cohort.subject_ids(one, task)) for one, made in found.items()
+    }
 
 
 def _survival(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     found: Found,
     cohort: Cohort,
     split: str,
@@ -216,21 +231,29 @@ def _survival(
     return answer
 
 
-def _prediction(run: Run, predicted: Predictions) -> Prediction:
+def _prediction(run: AnyRun, predicted: Predictions) -> Prediction:
+    """Event-free curves by the run's baseline hazard; what was stated of a day, as stated."""
     name, risk = run.config.name, predicted.risk
     try:
-        baseline = read_baseline(run.folder)
+        baseline = baseline_of(run)
     except RunError as error:
         return Prediction(name, risk, lacking=str(error))
+    stated = day = None
+    if isinstance(run, ExternalRun):
+        stated = run.event_probability(predicted.subject_ids)
+        day = run.config.predictions.horizon_days
 
     def event_free(times: Floats) -> Floats:
-        return survival_curve(baseline, risk, times)
+        curves = survival_curve(baseline, log_risk(run, risk), times)
+        if stated is not None and day is not None:
+            curves[:, np.isclose(times, day)] = 1 - stated[:, None]
+        return curves
 
     return Prediction(name, risk, event_free, float(baseline.time_days[-1]))
 
 
 def _labels(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     found: Found,
     cohort: Cohort,
     split: str,
@@ -295,7 +318,7 @@ def _present(predictions: Sequence[Predictions]) -> dict[str, Bools]:
 
 def _headed(
     answer: dict[str, Any],
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     predictions: Sequence[Predictions],
     cohort: Cohort,
     split: str,
@@ -307,6 +330,7 @@ def _headed(
         row["title"] = run.config.title
         row["strategy"] = run.config.strategy.name
         row["without_any_modality"] = int((~predicted.known).sum())
+        row["note"] = run.calibration_note if isinstance(run, ExternalRun) else None
     return {
         "task": task.name,
         "task_title": task.title,

@@ -61,15 +61,15 @@ def assess(
     with in_one_sentence():
         start_engine()
         from analysis.cohort.cohort import Cohort
+        from analysis.external import open_run
         from analysis.reviewer.report import reviewer_statistics
         from analysis.store import ResultStore
-        from models.checkpoint import load_run
         from sample_data.workspace import ENCODERS
 
         opened = Cohort.open(cohort)
         with stage_bar(err_console) as say:
             answer = reviewer_statistics(
-                [load_run(run, [ENCODERS]) for run in runs],
+                [open_run(run, [ENCODERS]) for run in runs],
                 opened,
                 str(split),
                 ResultStore(results or results_of(cohort)),

@@ -236,7 +236,13 @@ def transfer(assessment: Assessment, names: Sequence[str], styles: Styles) -> go
         if here["value"] is None or other["value"] is None:
             continue
         figure.add_trace(
-            _line([here["value"], other["value"]], [at, at], _axes(1), style.colour, width=2)
+            _line(
+                [here["value"], other["value"]],
+                [at - 0.14, at + 0.14],
+                _axes(1),
+                theme.faded(style.colour, 0.5),
+                width=1.5,
+            )
         )
         for found, shift, symbol in ((here, -0.14, style.symbol), (other, 0.14, "open")):
             figure.add_trace(_estimate(found, at + shift, style, symbol))
