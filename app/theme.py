@@ -42,7 +42,7 @@ STRATEGY_COLOURS = {
     "cmta": "#00838F",
     "deepavfusion": "#3AA0D8",
     "text_if": "#6B7A00",
-    EXTERNAL: "#1B2733",
+    EXTERNAL: "#5B3A1E",
 }
 # Runs of one strategy that differ in what guides it and who answers: towards what, how far.
 GUIDANCE_SHADES = {"human": ("#FFFFFF", 0.25), "none": ("#FFFFFF", 0.5)}
@@ -57,6 +57,7 @@ SYMBOL_WORDS = {
     "circle": "circle: EHR read by a pretrained language model of codes (CLMBR)",
     "diamond": "diamond: EHR as one-hot code counts",
     "square": "square: no EHR",
+    "triangle-up": "triangle: predictions made elsewhere",
 }
 
 GROUP_COLOURS = {
@@ -129,6 +130,8 @@ class RunStyle:
 
 def run_style(config: RunConfig | ExternalConfig) -> RunStyle:
     """Colour by strategy, shade by what guides it, mark by how the EHR is read."""
+    if isinstance(config, ExternalConfig):
+        return RunStyle(config.title, _colour(config), "triangle-up")
     encoders = [modality.encoder.name for modality in config.modalities.values()]
     symbol = next((EHR_SYMBOLS[name] for name in encoders if name in EHR_SYMBOLS), "square")
     return RunStyle(config.title, _colour(config), symbol)
