@@ -51,7 +51,7 @@ STRATEGY_COLOURS = {
     "modality_dropout": "#D1495B",
     "maria": "#B03A9B",
     "drfuse": "#1F8F8F",
-    EXTERNAL: "#1B2733",
+    EXTERNAL: "#5B3A1E",
 }
 # Runs of one strategy that differ in what guides it and who answers: towards what, how far.
 GUIDANCE_SHADES = {"human": ("#FFFFFF", 0.25), "none": ("#FFFFFF", 0.5)}
@@ -69,6 +69,7 @@ SYMBOL_WORDS = {
     "circle": "circle: EHR read by a pretrained language model of codes (CLMBR)",
     "diamond": "diamond: EHR as one-hot code counts",
     "square": "square: no EHR",
+    "triangle-up": "triangle: predictions made elsewhere",
 }
 
 GROUP_COLOURS = {
@@ -141,6 +142,8 @@ class RunStyle:
 
 def run_style(config: RunConfig | ExternalConfig) -> RunStyle:
     """Colour by strategy, shade by what guides it, mark by how the EHR is read."""
+    if isinstance(config, ExternalConfig):
+        return RunStyle(config.title, _colour(config), "triangle-up")
     encoders = [modality.encoder.name for modality in config.modalities.values()]
     symbol = next((EHR_SYMBOLS[name] for name in encoders if name in EHR_SYMBOLS), "square")
     return RunStyle(config.title, _colour(config), symbol)

@@ -373,7 +373,7 @@ def _row_height(names: Sequence[str], styles: Styles) -> int:
 
 
 def _labelled(style: RunStyle, before: str = "") -> str:
-    mark = {"circle": "●", "diamond": "◆", "square": "■"}.get(style.symbol, "●")
+    mark = {"circle": "●", "diamond": "◆", "square": "■", "triangle-up": "▲"}.get(style.symbol, "●")
     head, *rest = two_lines(style.title).split("<br>")
     coloured = f'<span style="color:{style.colour}">{mark}</span>'
     return "<br>".join([f"{before}{head} {coloured}", *rest])

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.external import AnyRun, ExternalRun
+from analysis.external import EXTERNAL, AnyRun, ExternalRun
 from app import theme
 from app.figures import comparison as figures
 from app.figures import frames
 from app.figures.text import (
+    MISSING,
     count,
     days,
     interval,
@@ -112,7 +113,7 @@ def _left_out(evaluations: Mapping[str, Evaluation], runs: Sequence[AnyRun]) -> 
             st.info(
                 f"{theme.split_title(split)}: {left['n']:,} of {left['of']:,} patients are left "
                 f"out of the comparison, because not every run predicts them (not predicted: "
-                f"{markdown(each)}). Without that run they take part."
+                f"{markdown(each)}). Unselect what does not predict them to compare in all."
             )
 
 
@@ -257,6 +258,7 @@ def _table(task: Task, evaluation: Evaluation, titles: Mapping[str, str]) -> Non
 
 def _measures(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:
     brier = row["integrated_brier"]
+    known = row["strategy"] != EXTERNAL
     lacking = [f"{n:,} lack {titles[name]}" for name, n in row["absent"].items() if n]
     return {
         "Run": markdown(row["title"]),
@@ -266,8 +268,10 @@ def _measures(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, st
         "Brier of Kaplan-Meier": number(brier.get("reference")),
         "Patients": f"{row['n']:,}",
         "Events": f"{row['events']:,}",
-        "Missing modalities": markdown(listed(lacking)) if lacking else "nobody",
-        "Lack all": f"{row['without_any_modality']:,}",
+        "Missing modalities": (markdown(listed(lacking)) if lacking else "nobody")
+        if known
+        else MISSING,
+        "Lack all": f"{row['without_any_modality']:,}" if known else MISSING,
     }
 
 

@@ -203,6 +203,14 @@ def _how(panels: Sequence[Panel], split: str, scale: str) -> None:
         )
     with st.container(key="cut"):
         st.markdown(text)
+        for panel in panels[1:]:
+            own, learned = sum(g.n for g in panel.split.groups), panel.split.cutoffs.n
+            if (own, learned) != (sum(g.n for g in first.groups), first.cutoffs.n):
+                cut = f"cut learned on {learned:,}, " if first.cutoffs.rule != "fixed" else ""
+                st.caption(
+                    f"{markdown(panel.title)}: {cut}applied to {count(own, 'patient')}, those "
+                    "whom it predicts."
+                )
 
 
 def _contrasts(panels: Sequence[Panel]) -> None:
