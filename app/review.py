@@ -199,13 +199,29 @@ def _best(found: Dossier, styles: Styles) -> Section:
     evaluations = {split: part["comparison"] for split, part in found["splits"].items()}
     if found["about"]["kind"] == "survival":
         told = [f"{theme.split_title(s)}. {verdict(e)}" for s, e in evaluations.items()]
+        told += _left_out(evaluations, styles)
         parts = _best_survival(found, evaluations, styles)
     else:
         told = [
             f"{theme.split_title(s)}. {compare_labels.verdict(e)}" for s, e in evaluations.items()
         ]
+        told += _left_out(evaluations, styles)
         parts = _best_labels(evaluations, styles)
     return Section(2, "Which is best, by how much, and how sure is it?", told, parts)
+
+
+def _left_out(evaluations: Mapping[str, Any], styles: Styles) -> list[str]:
+    """Who takes no part, since some run does not predict them."""
+    told = []
+    for split, evaluation in evaluations.items():
+        found = evaluation.get("left_out")
+        if found:
+            lacking = [f"{styles[run].title} {n:,}" for run, n in found["runs"].items()]
+            told.append(
+                f"{theme.split_title(split)}: {found['n']:,} of {found['of']:,} patients are left "
+                f"out, for whom a run has no prediction ({', '.join(lacking)})."
+            )
+    return told
 
 
 def _best_survival(
