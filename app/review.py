@@ -36,8 +36,8 @@ Dossier = Mapping[str, Any]
 Styles = Mapping[str, RunStyle]
 _NONE_FUSED = "No run of several modalities is among these."
 _TABLE_ONE = (
-    "Shares are of those in whom the variable is known. SMD: standardised mean difference; above "
-    "0.1 in size groups are often called different. Development: training and tuning patients."
+    "Shares are of those in whom the variable is known. SMD: standardised mean difference; from "
+    "0.1 on groups are often called different. Development: training and tuning patients."
 )
 _FLOW = {
     "subjects": "Patients",
