@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from analysis.clinical_codes import HISTORY, diagnosis
+from analysis.clinical_codes import HISTORY, VITALS, diagnosis, matches
 from analysis.clinical_scores import PESI, SPESI, clinical_score
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import (
@@ -67,7 +67,7 @@ PATIENTS = {
         80 + 10,
         0,
     ),
-    # other dialects: MIMIC's chart items, Fahrenheit (95.9 F is 35.5 C), a share, ICD-9
+    # other dialects: MIMIC's diagnoses, Fahrenheit (95.9 F is 35.5 C), a share, ICD-9
     5: (
         40.0,
         "M",
@@ -208,6 +208,24 @@ def test_what_was_converted_or_cannot_be_is_said(folder: Path) -> None:
 )
 def test_diagnoses_by_their_codes(code: str, item: str, there: bool) -> None:
     assert diagnosis(code, HISTORY[item]) is there
+
+
+@pytest.mark.parametrize(
+    ("code", "vital"),
+    [
+        ("LAB//220045//bpm", "heart_rate"),
+        ("LAB//220179//mmHg", "sbp"),
+        ("LAB//220210//insp/min", "respiratory_rate"),
+        ("LAB//220277//%", "spo2"),
+        ("LAB//223761//°F", "temperature"),
+        ("LOINC/2708-6", "spo2"),
+        ("LAB//228867//UNK", None),
+        ("LAB//2200451//bpm", None),
+    ],
+)
+def test_vital_signs_by_their_codes(code: str, vital: str | None) -> None:
+    found = [name for name, sign in VITALS.items() if matches(code, sign.codes)]
+    assert found == ([] if vital is None else [vital])
 
 
 def test_a_broader_code_counts(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ from analysis.cohort.check import check_cohort
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.importers.whas500 import TABLES, import_whas500
 from analysis.cohort.schema import CohortError
+from analysis.evaluation import evaluate
+from analysis.experiment import Plan, train_run
+from analysis.external_import import import_predictions
+from analysis.store import ResultStore
 from app.cli import cli
+from models.training import TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +87,33 @@ def test_command_and_a_folder_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="choose 2 to 215"):
         import_whas500(tmp_path / "folds", folds=300)
     assert not (tmp_path / "folds").exists()
+
+
+@pytest.mark.slow
+def test_late_fusion_is_near_a_cox_model_of_the_same_patients(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    ids = np.concatenate([cohort.subject_ids(s, "death") for s in ("train", "tuning")])
+    frame = pd.concat(
+        [pd.read_parquet(cohort.path(n)).set_index("subject_id") for n in TABLES], axis=1
+    )
+    found = cohort.outcomes("death", frame.index)
+    known = frame.assign(t=found.time_days, e=found.event).loc[ids]
+    model = CoxPHFitter(penalizer=0.1).fit(known, "t", "e")
+    scores = tmp_path / "cox.csv"
+    risk = model.predict_log_partial_hazard(frame).to_numpy()
+    pd.DataFrame({"subject_id": frame.index, "risk": risk}).to_csv(scores, index=False)
+    cox = import_predictions(scores, cohort.folder, "death", "cox", tmp_path / "cox")
+    plan = Plan(
+        cohort=cohort.folder,
+        task="death",
+        strategy="late",
+        out=tmp_path / "late",
+        encoder_store=tmp_path / "encoders",
+        settings=TrainingSettings(max_epochs=20),
+    )
+    late = train_run(plan, accelerator="cpu")
+    answer = evaluate([late, cox], cohort, "internal", ResultStore(tmp_path / "results"))
+    first, second = (row["c_index"]["value"] for row in answer["runs"])
+    assert second > 0.7
+    assert first == pytest.approx(second, abs=0.04)
