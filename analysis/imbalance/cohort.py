@@ -2,8 +2,11 @@
 
 The worth of a set of modalities is the run's Harrell's C (AUC for labels) when every patient is
 told what they have of the set; told nothing, the run ranks nobody and is worth 0.5. So the
-Shapley values of all modalities sum to the run's score minus 0.5. A bootstrap of patients, the
-same for all sets, gives intervals of everything that is made of these worths.
+Shapley values of all modalities sum to the run's score minus 0.5. A score counts ranks: what a
+modality can do alone counts in full, however little it moves predictions once others are told;
+`utilisation` and the patients' shares (shares.py) show that. For the same reason the interaction
+of a pair is below 0 even where two terms are simply added: C cannot rise by both. A bootstrap
+of patients, the same for all sets, gives intervals of everything that is made of these worths.
 """
 
 from __future__ import annotations

@@ -32,6 +32,17 @@ def shapley_weights(m: int) -> Floats:
     return weights
 
 
+def shapley(values: npt.ArrayLike) -> Floats:
+    """(m, ...) Shapley values of games (2^m, ...), exactly 0 for who never changes anything."""
+    v = np.asarray(values, np.float64)
+    m = len(v).bit_length() - 1
+    phi = np.zeros((m, *v.shape[1:]))
+    for i in range(m):
+        for s in _without(m, i):
+            phi[i] += _weight(s, m, 1) * (v[s | 1 << i] - v[s])
+    return phi
+
+
 def interaction_weights(m: int) -> dict[tuple[int, int], Floats]:
     """{(i, j): (2^m,) w}, i < j, so that w @ v is the pair's Shapley interaction index.
 

@@ -31,7 +31,7 @@ from analysis.cohort.schema import CohortError
 from analysis.evaluation import N_RESAMPLES, check_fit, cutoffs_of
 from analysis.features import Ids, Progress
 from analysis.imbalance.cohort import by_code
-from analysis.imbalance.game import Floats, shapley_weights
+from analysis.imbalance.game import Floats, shapley
 from analysis.missing.predictions import Bools, SubsetPredictions, subset_predictions
 from analysis.store import ResultStore
 from analysis.survival.comparison import percentile_interval
@@ -76,7 +76,7 @@ def patient_shares(found: SubsetPredictions, groups: Groups | None = None) -> Pa
     m = values.shape[0].bit_length() - 1
     # A modality that a patient lacks changes nothing and so gets exactly 0: among the present
     # ones these are the same values as in the game of the present ones alone.
-    phi = np.einsum("ms,snk->mnk", shapley_weights(m), values)
+    phi = shapley(values)
     size = phi - phi.mean(axis=2, keepdims=True) if phi.shape[2] > 1 else phi
     moved = np.abs(size).sum(axis=2).T
     counted = found.have & (found.have.sum(axis=1, keepdims=True) > 1)

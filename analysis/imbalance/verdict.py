@@ -5,7 +5,8 @@ no better than chance: the interval of the run's score reaches 0.5, so there is 
 collapse suspected of a modality: all of (a) it is informative alone: the interval of the unimodal
     run's score (of the fusion run told it alone, where no unimodal run is given) lies above 0.5;
     (b) the interval of what it adds to the rest includes 0; (c) exchanging it between patients
-    does not lower the score, p >= 0.05; (d) its mean share of the patients' predictions is below
+    does not lower the score, p >= 0.05, or by less than half a point for certain (the interval of
+    the drop ends below 0.005); (d) its mean share of the patients' predictions is below
     a fifth of an equal share, 0.2 / M. A modality that tells only what the others tell looks the
     same, hence suspected.
 X-dominant: X has at least 60% of the sum of the Shapley values, and the interval of X's value
@@ -31,13 +32,15 @@ from analysis.imbalance.scores import CHANCE
 Verdict = Literal["undefined", "chance", "collapse", "dominant", "uneven", "balanced"]
 DOMINANT = 0.6
 TINY = 0.2
+NEGLIGIBLE = 0.005
 ALPHA = 0.05
 RULES = {
     "chance": "the interval of the run's score reaches 0.5",
     "collapse": (
         "informative alone (interval above 0.5), adds nothing to the rest (interval includes 0), "
-        f"exchanging it does not lower the score (p >= {ALPHA}), and its mean share of the "
-        f"predictions is below {TINY} / number of modalities"
+        f"exchanging it does not lower the score (p >= {ALPHA}, or the interval of the drop ends "
+        f"below {NEGLIGIBLE}), and its mean share of the predictions is below {TINY} / number of "
+        "modalities"
     ),
     "dominant": (
         f"at least {DOMINANT:.0%} of the sum of the Shapley values, and more than all the others "
@@ -88,7 +91,7 @@ def _seen(parts: Mapping[str, Any], at: int, name: str) -> dict[str, Any]:
         "adds": None if gain["value"] is None else _sign(gain),
         "informative": None if score is None else above(score, CHANCE),
         "informative_by": by,
-        "used_by_exchange": None if shuffled["p"] is None else bool(shuffled["p"] < ALPHA),
+        "used_by_exchange": None if shuffled["p"] is None else _missed(shuffled),
         "tiny_share": None if mean is None else bool(mean < TINY / len(parts["utilisation"])),
     }
     row["collapse_suspected"] = bool(
@@ -98,6 +101,12 @@ def _seen(parts: Mapping[str, Any], at: int, name: str) -> dict[str, Any]:
         and row["tiny_share"]
     )
     return row
+
+
+def _missed(shuffled: Mapping[str, Any]) -> bool:
+    """Whether exchanging a modality lowers the score by more than nothing."""
+    high = shuffled["drop"]["high"]
+    return bool(shuffled["p"] < ALPHA and (high is None or high >= NEGLIGIBLE))
 
 
 def _against_the_rest(game: Game) -> list[dict[str, float | None]]:
@@ -135,13 +144,14 @@ def _words(
     if verdict == "chance":
         return f"No better than chance: {score}. There is nothing to divide between modalities."
     if verdict == "collapse":
-        names = [titles[r["modality"]] for r in rows if r["collapse_suspected"]]
-        head = f"Collapse suspected: {_listed(names)} could say something and the run hardly hears."
+        names = [row["modality"] for row in rows if row["collapse_suspected"]]
+        each = [_unheard(name, parts, titles, metric) for name in names]
+        head = f"Collapse suspected: {'; '.join(each)}."
     elif verdict == "dominant":
         assert who is not None
         head = (
-            f"{titles[who]}-dominant: {titles[who]} carries {_told(share[who], 100, 0)}% of what "
-            f"the run is above chance ({score})."
+            f"{titles[who]}-dominant: {titles[who]} carries {_told(share[who], 100, 0, '%')} of "
+            f"what the run is above chance ({score})."
         )
     elif verdict == "uneven":
         silent = [titles[r["modality"]] for r in rows if not r["carries"]]
@@ -150,11 +160,23 @@ def _words(
             f"{'carries' if len(silent) == 1 else 'carry'} anything ({score})."
         )
     else:
-        carried = [f"{titles[n]} {_told(s, 100, 0)}%" for n, s in share.items()]
+        carried = [f"{titles[n]} {_told(s, 100, 0, '%')}" for n, s in share.items()]
         head = f"Balanced: {_listed(carried)} of what the run is above chance ({score})."
     wanted = [r for r in rows if r["collapse_suspected"]] or _weakest(rows, shapley)
     ends = [_sentence(row["modality"], parts, titles, metric) for row in wanted]
     return " ".join([head, *ends, *_collapse_words(verdict, rows, titles)])
+
+
+def _unheard(name: str, parts: Mapping[str, Any], titles: Mapping[str, str], metric: str) -> str:
+    """What a modality could say, and what of it the fused run kept."""
+    single = next(row for row in parts["alone"]["modalities"] if row["modality"] == name)
+    best = single["unimodal"] or single["told_alone"]
+    text = f"the run hardly uses {titles[name]}, which alone reaches {metric} {_told(best, 1, 3)}"
+    if single["gap"] is None:
+        return f"{text}; it may repeat what the others say"
+    gap = _told(single["gap"], 100, 1)
+    text = f"{text}; told it alone, the run is {gap} points below the run trained on it"
+    return text if above(single["gap"], 0.0) else f"{text}, so it may only repeat the others"
 
 
 def _weakest(
@@ -196,7 +218,8 @@ def _collapse_words(
     ]
     if blind:
         return [
-            f"Whether {_listed(blind)} collapsed cannot be told without a run trained on it alone."
+            f"Whether {_listed(blind)} collapsed cannot be told without "
+            f"{'a run trained on it alone' if len(blind) == 1 else 'runs trained on each alone'}."
         ]
     return ["Collapse not suspected."]
 
@@ -214,13 +237,13 @@ def _sign(gain: Interval) -> str:
     return "within chance"
 
 
-def _told(estimate: Interval, scale: float, digits: int) -> str:
+def _told(estimate: Interval, scale: float, digits: int, unit: str = "") -> str:
     """'0.9 (95% CI 0.1 to 1.8)'."""
     value, low, high = (estimate[part] for part in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return "not defined"
     shown = [_number(scale * v, digits) for v in (value, low, high)]
-    return f"{shown[0]} (95% CI {shown[1]} to {shown[2]})"
+    return f"{shown[0]}{unit} (95% CI {shown[1]} to {shown[2]})"
 
 
 def _number(value: float, digits: int) -> str:

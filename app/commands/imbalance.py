@@ -35,7 +35,7 @@ def imbalance(
     ] = None,
     repeats: Annotated[
         int, typer.Option(min=20, max=1000, help="Exchanges of each modality between patients.")
-    ] = 50,
+    ] = 20,
     resamples: Annotated[int, typer.Option(min=10, max=100_000)] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     results: Annotated[

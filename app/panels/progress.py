@@ -38,9 +38,10 @@ def predictions(
 
 
 @contextmanager
-def counted(words: str) -> Iterator[Progress]:
+def counted(words: str, what: str = "patients") -> Iterator[Progress]:
     """A function (done, of all) that shows a bar with `words` once the work takes noticeable time.
 
+    what: is counted.
     Stored results are read at once and show none.
     """
     place = st.empty()
@@ -50,7 +51,7 @@ def counted(words: str) -> Iterator[Progress]:
         if time.monotonic() - began > 0.7:
             place.progress(
                 min(done / max(total, 1), 1.0),
-                text=f"{markdown(words)}: {done:,} of {total:,} patients. The answer is stored and "
+                text=f"{markdown(words)}: {done:,} of {total:,} {what}. The answer is stored and "
                 "found again.",
             )
 

@@ -14,6 +14,7 @@ from app.panels import (
     address,
     choose,
     frame,
+    imbalance,
     missing_availability,
     missing_combinations,
     missing_drop,
@@ -83,10 +84,15 @@ def _sections(
         _prepared(desk, task, run, split)
         missing_monotonicity.show(desk, task, run, split)
 
+    def balanced() -> None:
+        _prepared(desk, task, run, split)
+        imbalance.show(desk, task, run, split)
+
     return {
         "fewer": ("With fewer modalities", fewer),
         "dropped": ("Dropped at random", partial(missing_drop.show, desk, task, run, runs, split)),
         "more": ("Does more ever harm?", more),
+        "balance": ("How balanced?", balanced),
         "who": ("Who has what", partial(missing_availability.show, desk, task, run, split)),
         "patient": (
             "One patient",
