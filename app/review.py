@@ -17,6 +17,7 @@ from app import theme
 from app.figures import assessment as pictures
 from app.figures import classification as labels
 from app.figures import comparison, frames
+from app.figures import imbalance as balance
 from app.figures.text import (
     MISSING,
     count,
@@ -494,7 +495,17 @@ def _carries(found: Dossier, styles: Styles) -> Section:
         "another patient in its place."
     )
     rows = Rows("What each modality carries", pd.DataFrame(table), note)
-    return Section(5, question, told, [rows])
+    best = next(name for name in _ordered(found) if name in found["imbalance"])
+    report = found["imbalance"][best]
+    drawn = Evidence(
+        "shapley",
+        balance.forest(report),
+        balance.frame(report),
+        "Shapley value, gain and loss by exchange of each modality",
+        title=f"What the score owes to each modality, {styles[best].title}",
+        caption=f"{theme.split_title(first_split(found))}: {count(report['n'], 'patient')}.",
+    )
+    return Section(5, question, told, [drawn, rows])
 
 
 def _points(found: Mapping[str, Any]) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from analysis.clinical_scores import clinical_score
+from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import Split
+from analysis.external_import import import_predictions
 from sample_data.cohorts import CohortKind, Written, plan, write_cohort
 from sample_data.encoding import ct_encoder, ct_sink, token_layout, write_ct_features
 from sample_data.heart_cohort import HeartWritten, heart_plan, write_heart_cohort
@@ -21,6 +25,7 @@ ENCODERS = CHECKPOINTS / "encoders"
 RUNS = CHECKPOINTS / "runs"
 HEART = "hf"
 HNSCC = "hnscc"
+SPESI = "pe-spesi"
 # An ECG and eleven loops are 2.4 MB: so many internal patients have theirs as files.
 HEART_FILES = {"tiny": 16, "small": 80}
 Report = Callable[[str, int, int], None]
@@ -142,7 +147,23 @@ def write_workspace(
         if not target.is_dir():
             write_sample(kind, size, seed, target, processes=processes, report=report)
     copy_checkpoints(out)
+    add_clinical_baseline(out)
     return out
+
+
+def add_clinical_baseline(out: Path) -> None:
+    """The simplified PESI of the pulmonary embolism cohort, from its events, beside the runs.
+
+    A run without a model: what fusion is held against where no model is at hand.
+    """
+    cohort, run = out / "cohorts" / CohortKind.PE.value, out / "runs" / SPESI
+    if run.exists():
+        return
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home) / "spesi.csv"
+        made = clinical_score(Cohort.open(cohort), "spesi")
+        made.table().to_csv(path, index=False)
+        import_predictions(path, cohort, "mortality", SPESI, run, title=made.score.title)
 
 
 def copy_checkpoints(out: Path) -> None:
