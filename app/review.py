@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -40,6 +41,7 @@ _TABLE_ONE = (
     "Shares are of those in whom the variable is known. SMD: standardised mean difference; from "
     "0.1 on groups are often called different. Development: training and tuning patients."
 )
+_MANY, _SHOWN = 24, 10  # columns of a modality's table: more than many, so many are shown
 _FLOW = {
     "subjects": "Patients",
     "without_outcome": "Without an outcome for the task",
@@ -176,7 +178,7 @@ def _table_one(people: Mapping[str, Any]) -> pd.DataFrame:
         name: "All" if name == "all" else theme.split_title(name) for name in people["splits"]
     }
     table = []
-    for row in table_rows(people):
+    for row in _shortened(table_rows(people)):
         label = str(row["label"])
         deep = row["kind"] in ("level", "missing")
         cells: dict[str, str] = {"": f"– {label}" if deep else label}
@@ -187,6 +189,31 @@ def _table_one(people: Mapping[str, Any]) -> pd.DataFrame:
             cells[f"SMD, {first} and {second}"] = told
         table.append(cells)
     return pd.DataFrame(table)
+
+
+def _shortened(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of a table with many columns only those in which the splits differ most."""
+    kept: list[Mapping[str, Any]] = []
+    for section, group in groupby(rows, key=lambda row: row["section"]):
+        variables: list[list[Mapping[str, Any]]] = []
+        for row in group:
+            if row["kind"] in ("variable", "outcome") or not variables:
+                variables.append([])
+            variables[-1].append(row)
+        if section != "patient" and len(variables) > _MANY:
+            most = sorted(variables, key=lambda rows: -_largest(rows[0]))[:_SHOWN]
+            left = len(variables) - len(most)
+            variables = [v for v in variables if v in most]
+            words = f"{left} more, all with smaller differences ('fusionlens describe')"
+            variables.append([{"kind": "level", "label": words}])
+        kept += [row for one in variables for row in one]
+    return kept
+
+
+def _largest(row: Mapping[str, Any]) -> float:
+    """The largest standardised difference of a variable, 0 where none is defined."""
+    found = [abs(v) for k, v in row.items() if k.startswith("smd") and isinstance(v, float)]
+    return max(found, default=0.0)
 
 
 def _float(value: object) -> float | None:

@@ -154,6 +154,7 @@ def _table(part: Rows) -> None:
     st.table(part.data.map(lambda cell: markdown(str(cell))), hide_index=True)
     if part.note:
         st.caption(markdown(part.note))
+    figure.csv(part.data, f"report table {part.caption}")
 
 
 def _downloads(task: Task, runs: Sequence[AnyRun], found: dict[str, Any]) -> None:
