@@ -9,6 +9,7 @@ import numpy as np
 from analysis.classification.evaluation import interval_json, number_json
 from analysis.survival.alerts import MEASURES, Alerts
 from analysis.survival.calibration import Calibration
+from analysis.survival.comparison import holm
 from analysis.survival.data import Floats
 from analysis.survival.reclassification import Reclassification
 from analysis.survival.resampled import PointwiseBand, difference_p, interval
@@ -29,6 +30,16 @@ def difference_json(value: float, sample: Floats) -> dict[str, Any]:
     """A difference with its interval and two-sided bootstrap p, from resampled differences (B,)."""
     p = float("nan") if np.isnan(value) else difference_p(sample)
     return {**interval_json(interval(value, sample)), "p": number_json(p)}
+
+
+def adjust(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pairs, each difference of score, AUC and Brier with its p adjusted for all pairs."""
+    for name in ("score", "auc", "brier"):
+        parts = [pair[name] for pair in pairs if pair.get(name)]
+        p = [np.nan if part["p"] is None else part["p"] for part in parts]
+        for part, adjusted in zip(parts, holm(np.array(p, np.float64)).tolist(), strict=True):
+            part["p_holm"] = number_json(adjusted)
+    return pairs
 
 
 def calibration_json(found: Calibration) -> dict[str, Any]:
@@ -78,11 +89,13 @@ def reclassification_json(found: Reclassification) -> dict[str, Any]:
 
 
 def subgroups_json(found: tuple[Subgroup, ...]) -> list[dict[str, Any]]:
-    """One entry an attribute: its levels and Cochran's Q over them."""
+    """One entry an attribute: its levels and Cochran's Q over them, Holm over the attributes."""
     out = []
-    for attribute in dict.fromkeys(level.attribute for level in found):
-        levels = [level for level in found if level.attribute == attribute]
-        test = heterogeneity(levels)
+    names = dict.fromkeys(level.attribute for level in found)
+    grouped = [[level for level in found if level.attribute == name] for name in names]
+    tests = [heterogeneity(levels) for levels in grouped]
+    adjusted = holm(np.array([test.p for test in tests], np.float64)).tolist()
+    for attribute, levels, test, p_holm in zip(names, grouped, tests, adjusted, strict=True):
         out.append(
             {
                 "attribute": attribute,
@@ -99,6 +112,7 @@ def subgroups_json(found: tuple[Subgroup, ...]) -> list[dict[str, Any]]:
                 "q": number_json(test.q),
                 "df": test.df,
                 "p": number_json(test.p),
+                "p_holm": number_json(p_holm),
                 "undefined": test.undefined,
             }
         )

@@ -17,6 +17,7 @@ from analysis.classification.evaluation import interval_json
 from analysis.classification.observed import ByLabel
 from analysis.classification.roc import auc, count
 from analysis.reviewer.as_json import (
+    adjust,
     alerts_json,
     band_json,
     calibration_json,
@@ -50,7 +51,8 @@ METHODS = {
     "alerts": "Patients at or above the threshold, counted.",
     "reclassification": "Net reclassification of those with the class and of the rest "
     "(Pencina 2008).",
-    "subgroups": "Cochran's Q over the levels of an attribute, variances by bootstrap.",
+    "subgroups": "Cochran's Q over the levels of an attribute on the logit scale, "
+    "variances by bootstrap; Holm over the attributes.",
 }
 
 
@@ -142,7 +144,9 @@ def label_statistics(
             )
         ),
         "runs": [{"run": name, **judged[name].row} for name in names],
-        "pairs": [_pair(chosen, name, judged, question) for name in names if name != chosen],
+        "pairs": adjust(
+            [_pair(chosen, name, judged, question) for name in names if name != chosen]
+        ),
         "resamples": {
             "n": question.n_resamples,
             "seed": question.seed,

@@ -47,7 +47,7 @@ def reviewer_statistics(
     positive: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Discrimination, calibration, usefulness and fairness of runs of one task; plain JSON, stored.
+    """Discrimination, calibration, use and subgroups of runs of one task; plain JSON, stored.
 
     horizon_days: by when events are predicted; the task's own without it. threshold: probability
     at which patients are flagged; without it the observed risk of the learning patients.
@@ -75,7 +75,7 @@ def reviewer_statistics(
         "reference": reference,
         "n_resamples": n_resamples,
         "seed": seed,
-        "version": 1,
+        "version": 2,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.classification.evaluation import interval_json
 from analysis.reviewer.as_json import (
+    adjust,
     alerts_json,
     band_json,
     calibration_json,
@@ -49,7 +50,8 @@ METHODS = {
     "alerts": "Patients at or above the threshold; Kaplan-Meier within the flagged and the others.",
     "reclassification": "Net reclassification by Kaplan-Meier within those who move "
     "(Pencina 2011).",
-    "subgroups": "Cochran's Q over the levels of an attribute, variances by bootstrap.",
+    "subgroups": "Cochran's Q over the levels of an attribute on the logit scale, "
+    "variances by bootstrap; Holm over the attributes.",
 }
 
 
@@ -183,7 +185,9 @@ def survival_statistics(
             )
         ),
         "runs": [{"run": name, **judged[name].row} for name in names],
-        "pairs": [_pair(chosen, name, judged, question) for name in names if name != chosen],
+        "pairs": adjust(
+            [_pair(chosen, name, judged, question) for name in names if name != chosen]
+        ),
         "resamples": {
             "n": question.n_resamples,
             "seed": question.seed,

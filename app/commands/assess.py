@@ -156,7 +156,7 @@ def _pairs(answer: Mapping[str, Any], survival: bool) -> Table | None:
     first = next(r for r in answer["runs"] if r["run"] == answer["reference"]["run"])
     out = Table(title=f"{escape(first['title'])} minus the other (95% CI)")
     score = "C" if survival else "AUC"
-    for head in ("Other", score, "p", "Brier", "NRI events", "NRI non-events"):
+    for head in ("Other", score, "p (Holm)", "Brier", "NRI events", "NRI non-events"):
         out.add_column(head)
     titles = {row["run"]: row["title"] for row in answer["runs"]}
     for pair in answer["pairs"]:
@@ -164,7 +164,7 @@ def _pairs(answer: Mapping[str, Any], survival: bool) -> Table | None:
         out.add_row(
             escape(titles[pair["second"]]),
             _told(pair["score"]),
-            _short(pair["score"]["p"]),
+            _short(pair["score"]["p_holm"]),
             _told(pair["brier"]),
             _told(moved.get("events")),
             _told(moved.get("nonevents")),
@@ -190,7 +190,7 @@ def _elsewhere(answer: Mapping[str, Any]) -> Table | None:
 
 def _subgroups(answer: Mapping[str, Any]) -> Table:
     row = next(r for r in answer["runs"] if r["run"] == answer["reference"]["run"])
-    out = Table(title=f"Subgroups, {escape(row['title'])} (95% CI; p of Cochran's Q)")
+    out = Table(title=f"Subgroups, {escape(row['title'])} (95% CI; p of Cochran's Q, Holm)")
     for head in ("By", "Group", "Patients", "Events", "Score", "p"):
         out.add_column(head)
     for group in row["subgroups"]:
@@ -201,7 +201,7 @@ def _subgroups(answer: Mapping[str, Any]) -> Table:
                 str(level["n"]),
                 str(level["events"]),
                 _told(level["score"]),
-                _short(group["p"]) if at == 0 else "",
+                _short(group["p_holm"]) if at == 0 else "",
             )
     return out
 
@@ -227,4 +227,4 @@ def _told(estimate: Estimate | None) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "?" if value is None else f"{value:.3f}"
+    return "not defined" if value is None else f"{value:.3f}"
