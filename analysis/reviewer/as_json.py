@@ -10,7 +10,10 @@ from analysis.classification.evaluation import interval_json, number_json
 from analysis.survival.alerts import MEASURES, Alerts
 from analysis.survival.calibration import Calibration
 from analysis.survival.comparison import holm
+from analysis.survival.concordance import Multiplicities
 from analysis.survival.data import Floats
+from analysis.survival.decision_curve import net_benefit
+from analysis.survival.observed import Observed
 from analysis.survival.reclassification import Reclassification
 from analysis.survival.resampled import PointwiseBand, difference_p, interval
 from analysis.survival.subgroups import Drop, Subgroup, heterogeneity
@@ -61,6 +64,15 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
         "smooth_undefined": smooth.undefined,
         "undefined": found.undefined,
     }
+
+
+def benefit_at(
+    observed: Observed, chances: Floats, threshold: float, weights: Multiplicities
+) -> dict[str, float | None]:
+    """Net benefit with its interval at one threshold; of treating all with chances of 1."""
+    value = net_benefit(observed, chances, threshold)[0, 0]
+    sample = net_benefit(observed, chances, threshold, weights)[:, 0]
+    return interval_json(interval(float(value), sample))
 
 
 def alerts_json(found: Alerts) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from analysis.reviewer.as_json import (
     adjust,
     alerts_json,
     band_json,
+    benefit_at,
     calibration_json,
     difference_json,
     drop_json,
@@ -134,8 +135,11 @@ def label_statistics(
         "metric": "auc",
         "reference": {
             "run": chosen,
-            "rule": "named" if reference else "highest AUC on these patients, in its favour",
+            "rule": "as asked" if reference else "highest AUC on these patients, in its favour",
         },
+        "treat_all_at_threshold": benefit_at(
+            observed, np.ones(observed.n), question.threshold, weights
+        ),
         "treat_all": band_json(
             pointwise(
                 THRESHOLDS,
@@ -182,6 +186,7 @@ def _judge(chances: Floats, question: LabelQuestion) -> _Judged:
         },
         "calibration": calibration_json(label_calibration_curve(observed, chances, weights)),
         "net_benefit": band_json(pointwise(THRESHOLDS, *benefit)),
+        "net_benefit_at_threshold": benefit_at(observed, chances, question.threshold, weights),
         "alerts": alerts_json(alerts(observed, chances, question.threshold, weights)),
         "subgroups": subgroups_json(_subgroups(observed, chances, question)),
     }

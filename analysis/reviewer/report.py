@@ -75,7 +75,7 @@ def reviewer_statistics(
         "reference": reference,
         "n_resamples": n_resamples,
         "seed": seed,
-        "version": 2,
+        "version": 3,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -182,7 +182,7 @@ def _survival(
     data = survival_data(cohort, task, found[split][0].subject_ids)
     ids, learned_on = _learning_ids(cohort, task)
     train = data if ids is None else survival_data(cohort, task, ids)
-    rule = "named"
+    rule = "as asked"
     if threshold is None:
         threshold = default_threshold(train, horizon)
         rule = f"observed risk by the horizon in {learned_on or 'these'} patients"
@@ -257,7 +257,7 @@ def _labels(
     ids, learned_on = _learning_ids(cohort, task.name)
     learned = here if ids is None else observed(ids)
     share = learned.n_events / learned.n
-    rule = "named"
+    rule = "as asked"
     if threshold is None:
         threshold = float(np.clip(share, 0.01, 0.99))
         rule = f"share of the class in {learned_on or 'these'} patients"

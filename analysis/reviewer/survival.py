@@ -14,6 +14,7 @@ from analysis.reviewer.as_json import (
     adjust,
     alerts_json,
     band_json,
+    benefit_at,
     calibration_json,
     difference_json,
     drop_json,
@@ -177,8 +178,9 @@ def survival_statistics(
         "metric": "c_index",
         "reference": {
             "run": chosen,
-            "rule": "named" if reference else "highest C on these patients, in its favour",
+            "rule": "as asked" if reference else "highest C on these patients, in its favour",
         },
+        "treat_all_at_threshold": benefit_at(whole, np.ones(data.n), question.threshold, weights),
         "treat_all": band_json(
             pointwise(
                 THRESHOLDS, treat_all(whole, THRESHOLDS)[0], treat_all(whole, THRESHOLDS, weights)
@@ -206,6 +208,7 @@ def _judge(
     _auc(found, p, question, times)
     row = found.row
     row.update(brier=None, calibration=None, net_benefit=None, alerts=None)
+    row["net_benefit_at_threshold"] = None
     if p.event_free is None:
         return found
     if not isinstance(times, str):
@@ -228,6 +231,7 @@ def _judge(
         net_benefit(observed, chances, THRESHOLDS, weights),
     )
     row["net_benefit"] = band_json(pointwise(THRESHOLDS, *found.benefit))
+    row["net_benefit_at_threshold"] = benefit_at(observed, chances, question.threshold, weights)
     row["alerts"] = alerts_json(alerts(observed, chances, question.threshold, weights))
     return found
 

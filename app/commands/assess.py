@@ -141,12 +141,16 @@ def _calibration(answer: Mapping[str, Any]) -> Table:
 
 def _alerts(answer: Mapping[str, Any]) -> Table:
     out = Table(title=f"Flagged at {answer['threshold']:.3f}, {answer['threshold_rule']} (95% CI)")
-    for head in ("Run", "Flagged", "Sensitivity", "PPV", "Alerts a true one"):
+    for head in ("Run", "Flagged", "Sensitivity", "PPV", "Alerts a true one", "Net benefit"):
         out.add_column(head)
     for row in answer["runs"]:
         found = row["alerts"] or {}
         names = ("alert_rate", "sensitivity", "ppv", "needed")
-        out.add_row(escape(row["title"]), *(_told(found.get(name)) for name in names))
+        cells = [found.get(name) for name in names]
+        cells.append(row["net_benefit_at_threshold"])
+        out.add_row(escape(row["title"]), *map(_told, cells))
+    everybody = answer["treat_all_at_threshold"]
+    out.add_row("Acting on all", "", "", "", "", _told(everybody))
     return out
 
 
