@@ -9,7 +9,11 @@ import numpy as np
 from analysis.classification.evaluation import interval_json, number_json
 from analysis.survival.alerts import MEASURES, Alerts
 from analysis.survival.calibration import Calibration
+from analysis.survival.comparison import holm
+from analysis.survival.concordance import Multiplicities
 from analysis.survival.data import Floats
+from analysis.survival.decision_curve import net_benefit
+from analysis.survival.observed import Observed
 from analysis.survival.reclassification import Reclassification
 from analysis.survival.resampled import PointwiseBand, difference_p, interval
 from analysis.survival.subgroups import Drop, Subgroup, heterogeneity
@@ -31,6 +35,16 @@ def difference_json(value: float, sample: Floats) -> dict[str, Any]:
     return {**interval_json(interval(value, sample)), "p": number_json(p)}
 
 
+def adjust(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pairs, each difference of score, AUC and Brier with its p adjusted for all pairs."""
+    for name in ("score", "auc", "brier"):
+        parts = [pair[name] for pair in pairs if pair.get(name)]
+        p = [np.nan if part["p"] is None else part["p"] for part in parts]
+        for part, adjusted in zip(parts, holm(np.array(p, np.float64)).tolist(), strict=True):
+            part["p_holm"] = number_json(adjusted)
+    return pairs
+
+
 def calibration_json(found: Calibration) -> dict[str, Any]:
     """Everything of a `Calibration`."""
     smooth = found.smooth
@@ -50,6 +64,15 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
         "smooth_undefined": smooth.undefined,
         "undefined": found.undefined,
     }
+
+
+def benefit_at(
+    observed: Observed, chances: Floats, threshold: float, weights: Multiplicities
+) -> dict[str, float | None]:
+    """Net benefit with its interval at one threshold; of treating all with chances of 1."""
+    value = net_benefit(observed, chances, threshold)[0, 0]
+    sample = net_benefit(observed, chances, threshold, weights)[:, 0]
+    return interval_json(interval(float(value), sample))
 
 
 def alerts_json(found: Alerts) -> dict[str, Any]:
@@ -78,11 +101,13 @@ def reclassification_json(found: Reclassification) -> dict[str, Any]:
 
 
 def subgroups_json(found: tuple[Subgroup, ...]) -> list[dict[str, Any]]:
-    """One entry an attribute: its levels and Cochran's Q over them."""
+    """One entry an attribute: its levels and Cochran's Q over them, Holm over the attributes."""
     out = []
-    for attribute in dict.fromkeys(level.attribute for level in found):
-        levels = [level for level in found if level.attribute == attribute]
-        test = heterogeneity(levels)
+    names = dict.fromkeys(level.attribute for level in found)
+    grouped = [[level for level in found if level.attribute == name] for name in names]
+    tests = [heterogeneity(levels) for levels in grouped]
+    adjusted = holm(np.array([test.p for test in tests], np.float64)).tolist()
+    for attribute, levels, test, p_holm in zip(names, grouped, tests, adjusted, strict=True):
         out.append(
             {
                 "attribute": attribute,
@@ -99,6 +124,7 @@ def subgroups_json(found: tuple[Subgroup, ...]) -> list[dict[str, Any]]:
                 "q": number_json(test.q),
                 "df": test.df,
                 "p": number_json(test.p),
+                "p_holm": number_json(p_holm),
                 "undefined": test.undefined,
             }
         )

@@ -17,8 +17,10 @@ from analysis.classification.evaluation import interval_json
 from analysis.classification.observed import ByLabel
 from analysis.classification.roc import auc, count
 from analysis.reviewer.as_json import (
+    adjust,
     alerts_json,
     band_json,
+    benefit_at,
     calibration_json,
     difference_json,
     drop_json,
@@ -50,7 +52,8 @@ METHODS = {
     "alerts": "Patients at or above the threshold, counted.",
     "reclassification": "Net reclassification of those with the class and of the rest "
     "(Pencina 2008).",
-    "subgroups": "Cochran's Q over the levels of an attribute, variances by bootstrap.",
+    "subgroups": "Cochran's Q over the levels of an attribute on the logit scale, "
+    "variances by bootstrap; Holm over the attributes.",
 }
 
 
@@ -132,8 +135,11 @@ def label_statistics(
         "metric": "auc",
         "reference": {
             "run": chosen,
-            "rule": "named" if reference else "highest AUC on these patients, in its favour",
+            "rule": "as asked" if reference else "highest AUC on these patients, in its favour",
         },
+        "treat_all_at_threshold": benefit_at(
+            observed, np.ones(observed.n), question.threshold, weights
+        ),
         "treat_all": band_json(
             pointwise(
                 THRESHOLDS,
@@ -142,7 +148,9 @@ def label_statistics(
             )
         ),
         "runs": [{"run": name, **judged[name].row} for name in names],
-        "pairs": [_pair(chosen, name, judged, question) for name in names if name != chosen],
+        "pairs": adjust(
+            [_pair(chosen, name, judged, question) for name in names if name != chosen]
+        ),
         "resamples": {
             "n": question.n_resamples,
             "seed": question.seed,
@@ -178,6 +186,7 @@ def _judge(chances: Floats, question: LabelQuestion) -> _Judged:
         },
         "calibration": calibration_json(label_calibration_curve(observed, chances, weights)),
         "net_benefit": band_json(pointwise(THRESHOLDS, *benefit)),
+        "net_benefit_at_threshold": benefit_at(observed, chances, question.threshold, weights),
         "alerts": alerts_json(alerts(observed, chances, question.threshold, weights)),
         "subgroups": subgroups_json(_subgroups(observed, chances, question)),
     }

@@ -52,7 +52,7 @@ def reviewer_statistics(
     positive: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Discrimination, calibration, usefulness and fairness of runs of one task; plain JSON, stored.
+    """Discrimination, calibration, use and subgroups of runs of one task; plain JSON, stored.
 
     horizon_days: by when events are predicted; the task's own without it. threshold: probability
     at which patients are flagged; without it the observed risk of the learning patients.
@@ -80,7 +80,7 @@ def reviewer_statistics(
         "reference": reference,
         "n_resamples": n_resamples,
         "seed": seed,
-        "version": 1,
+        "version": 3,
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -197,7 +197,7 @@ def _survival(
     data = survival_data(cohort, task, found[split][0].subject_ids)
     ids, learned_on = _learning_ids(cohort, task)
     train = data if ids is None else survival_data(cohort, task, ids)
-    rule = "named"
+    rule = "as asked"
     if threshold is None:
         threshold = default_threshold(train, horizon)
         rule = f"observed risk by the horizon in {learned_on or 'these'} patients"
@@ -280,7 +280,7 @@ def _labels(
     ids, learned_on = _learning_ids(cohort, task.name)
     learned = here if ids is None else observed(ids)
     share = learned.n_events / learned.n
-    rule = "named"
+    rule = "as asked"
     if threshold is None:
         threshold = float(np.clip(share, 0.01, 0.99))
         rule = f"share of the class in {learned_on or 'these'} patients"

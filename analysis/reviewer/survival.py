@@ -11,8 +11,10 @@ import numpy as np
 
 from analysis.classification.evaluation import interval_json
 from analysis.reviewer.as_json import (
+    adjust,
     alerts_json,
     band_json,
+    benefit_at,
     calibration_json,
     difference_json,
     drop_json,
@@ -49,7 +51,8 @@ METHODS = {
     "alerts": "Patients at or above the threshold; Kaplan-Meier within the flagged and the others.",
     "reclassification": "Net reclassification by Kaplan-Meier within those who move "
     "(Pencina 2011).",
-    "subgroups": "Cochran's Q over the levels of an attribute, variances by bootstrap.",
+    "subgroups": "Cochran's Q over the levels of an attribute on the logit scale, "
+    "variances by bootstrap; Holm over the attributes.",
 }
 
 
@@ -175,15 +178,18 @@ def survival_statistics(
         "metric": "c_index",
         "reference": {
             "run": chosen,
-            "rule": "named" if reference else "highest C on these patients, in its favour",
+            "rule": "as asked" if reference else "highest C on these patients, in its favour",
         },
+        "treat_all_at_threshold": benefit_at(whole, np.ones(data.n), question.threshold, weights),
         "treat_all": band_json(
             pointwise(
                 THRESHOLDS, treat_all(whole, THRESHOLDS)[0], treat_all(whole, THRESHOLDS, weights)
             )
         ),
         "runs": [{"run": name, **judged[name].row} for name in names],
-        "pairs": [_pair(chosen, name, judged, question) for name in names if name != chosen],
+        "pairs": adjust(
+            [_pair(chosen, name, judged, question) for name in names if name != chosen]
+        ),
         "resamples": {
             "n": question.n_resamples,
             "seed": question.seed,
@@ -202,6 +208,7 @@ def _judge(
     _auc(found, p, question, times)
     row = found.row
     row.update(brier=None, calibration=None, net_benefit=None, alerts=None)
+    row["net_benefit_at_threshold"] = None
     if p.event_free is None:
         return found
     if not isinstance(times, str):
@@ -224,6 +231,7 @@ def _judge(
         net_benefit(observed, chances, THRESHOLDS, weights),
     )
     row["net_benefit"] = band_json(pointwise(THRESHOLDS, *found.benefit))
+    row["net_benefit_at_threshold"] = benefit_at(observed, chances, question.threshold, weights)
     row["alerts"] = alerts_json(alerts(observed, chances, question.threshold, weights))
     return found
 

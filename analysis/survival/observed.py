@@ -67,11 +67,14 @@ class ByHorizon:
         """As `Observed.why_undefined`."""
         if self.n_events == 0:
             return f"None of the {self.n} patients had the event by {self.horizon_days:g} days."
-        longest = float(self.data.time_days.max())
-        if longest < self.horizon_days and not self.data.event.all():
+        risk = self.risk(np.ones((1, self.n), bool), once(self.n))[0, 0]
+        if np.isnan(risk):
+            longest = float(self.data.time_days.max())
             return (
                 f"Follow-up ends at {longest:g} days, before the horizon of {self.horizon_days:g}."
             )
+        if risk == 1:
+            return f"By {self.horizon_days:g} days nobody is left without the event."
         return None
 
 

@@ -2,8 +2,10 @@
 
 The subgroups of one attribute share no patient, so their estimates are independent and Cochran's
 Q judges whether they scatter more than chance: the sum of squared distances from their
-inverse-variance mean, each over its bootstrap variance, chi-squared with one degree of freedom
-less than there are subgroups (Cochran, Biometrics 1954; 10:101). It says nothing of why.
+inverse-variance mean, each over its variance, chi-squared with one degree of freedom less than
+there are subgroups (Cochran, Biometrics 1954; 10:101). It is taken on the logit scale, with the
+bootstrap variance carried there by the delta method: near 1 a score hardly varies, and a small
+group with a lucky one would outweigh all others. It says nothing of why they differ.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class Subgroup:
-    """A run's score in the patients of one level; undefined: why it has none."""
+    """A run's score in the patients of one level, its bootstrap variance; undefined: why none."""
 
     attribute: str
     level: str
@@ -41,7 +43,7 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Heterogeneity:
-    """Cochran's Q over the levels of an attribute that have a score, p in [0, 1]."""
+    """Cochran's Q over the levels of an attribute with a score inside (0, 1); p in [0, 1]."""
 
     attribute: str
     q: float
@@ -128,13 +130,14 @@ def heterogeneity(levels: Sequence[Subgroup]) -> Heterogeneity:
     names = {level.attribute for level in levels}
     if len(names) != 1:
         raise ValueError("Heterogeneity is judged within one attribute.")
-    scored = [s for s in levels if not np.isnan(s.score.value) and s.variance > 0]
+    scored = [s for s in levels if 0 < s.score.value < 1 and s.variance > 0]
     name = names.pop()
     if len(scored) < 2:
         reason = f"Fewer than 2 groups by {name} have a score with a spread."
         return Heterogeneity(name, _NAN, 0, _NAN, reason)
-    value = np.array([s.score.value for s in scored])
-    precision = 1 / np.array([s.variance for s in scored])
+    share = np.array([s.score.value for s in scored])
+    value = np.log(share / (1 - share))
+    precision = (share * (1 - share)) ** 2 / np.array([s.variance for s in scored])
     centre = (precision * value).sum() / precision.sum()
     q = float((precision * (value - centre) ** 2).sum())
     return Heterogeneity(name, q, len(scored) - 1, float(chi2.sf(q, len(scored) - 1)))

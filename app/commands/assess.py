@@ -141,12 +141,16 @@ def _calibration(answer: Mapping[str, Any]) -> Table:
 
 def _alerts(answer: Mapping[str, Any]) -> Table:
     out = Table(title=f"Flagged at {answer['threshold']:.3f}, {answer['threshold_rule']} (95% CI)")
-    for head in ("Run", "Flagged", "Sensitivity", "PPV", "Alerts a true one"):
+    for head in ("Run", "Flagged", "Sensitivity", "PPV", "Alerts a true one", "Net benefit"):
         out.add_column(head)
     for row in answer["runs"]:
         found = row["alerts"] or {}
         names = ("alert_rate", "sensitivity", "ppv", "needed")
-        out.add_row(escape(row["title"]), *(_told(found.get(name)) for name in names))
+        cells = [found.get(name) for name in names]
+        cells.append(row["net_benefit_at_threshold"])
+        out.add_row(escape(row["title"]), *map(_told, cells))
+    everybody = answer["treat_all_at_threshold"]
+    out.add_row("Acting on all", "", "", "", "", _told(everybody))
     return out
 
 
@@ -156,7 +160,7 @@ def _pairs(answer: Mapping[str, Any], survival: bool) -> Table | None:
     first = next(r for r in answer["runs"] if r["run"] == answer["reference"]["run"])
     out = Table(title=f"{escape(first['title'])} minus the other (95% CI)")
     score = "C" if survival else "AUC"
-    for head in ("Other", score, "p", "Brier", "NRI events", "NRI non-events"):
+    for head in ("Other", score, "p (Holm)", "Brier", "NRI events", "NRI non-events"):
         out.add_column(head)
     titles = {row["run"]: row["title"] for row in answer["runs"]}
     for pair in answer["pairs"]:
@@ -164,7 +168,7 @@ def _pairs(answer: Mapping[str, Any], survival: bool) -> Table | None:
         out.add_row(
             escape(titles[pair["second"]]),
             _told(pair["score"]),
-            _short(pair["score"]["p"]),
+            _short(pair["score"]["p_holm"]),
             _told(pair["brier"]),
             _told(moved.get("events")),
             _told(moved.get("nonevents")),
@@ -190,7 +194,7 @@ def _elsewhere(answer: Mapping[str, Any]) -> Table | None:
 
 def _subgroups(answer: Mapping[str, Any]) -> Table:
     row = next(r for r in answer["runs"] if r["run"] == answer["reference"]["run"])
-    out = Table(title=f"Subgroups, {escape(row['title'])} (95% CI; p of Cochran's Q)")
+    out = Table(title=f"Subgroups, {escape(row['title'])} (95% CI; p of Cochran's Q, Holm)")
     for head in ("By", "Group", "Patients", "Events", "Score", "p"):
         out.add_column(head)
     for group in row["subgroups"]:
@@ -201,7 +205,7 @@ def _subgroups(answer: Mapping[str, Any]) -> Table:
                 str(level["n"]),
                 str(level["events"]),
                 _told(level["score"]),
-                _short(group["p"]) if at == 0 else "",
+                _short(group["p_holm"]) if at == 0 else "",
             )
     return out
 
@@ -227,4 +231,4 @@ def _told(estimate: Estimate | None) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "?" if value is None else f"{value:.3f}"
+    return "not defined" if value is None else f"{value:.3f}"

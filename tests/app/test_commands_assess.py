@@ -58,7 +58,7 @@ def test_the_json_is_the_librarys(home: Path, tmp_path: Path) -> None:
             ("--horizon", "400"),
             ("Integrated Brier", "NRI events", "From internal to external", "without Labs"),
         ),
-        (("hf",), (), ("AUC", "Slope", "Alerts a true one", "Cochran's Q")),
+        (("hf",), (), ("AUC", "Slope", "Alerts a true one", "Acting on all", "Cochran's Q, Holm")),
     ],
 )
 def test_in_words(home: Path, runs: Any, more: Any, expected: Any, monkeypatch: Any) -> None:

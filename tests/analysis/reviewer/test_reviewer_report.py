@@ -75,6 +75,14 @@ def test_one_set_of_resamples_for_everything(question: Question) -> None:
     assert pair["net_benefit"]["value"][30] == pytest.approx(
         good["net_benefit"]["value"][30] - noisy["net_benefit"]["value"][30], abs=2e-6
     )
+    curve = found["treat_all"]
+    assert curve["at"][39] == found["threshold"] == 0.4
+    for band, at in (
+        (curve, found["treat_all_at_threshold"]),
+        (good["net_benefit"], good["net_benefit_at_threshold"]),
+    ):
+        assert band["low"][39] == pytest.approx(at["low"], abs=1e-6)
+        assert band["value"][39] == pytest.approx(at["value"], abs=1e-6)
     assert found["reference"]["run"] == "good"
     assert good["auc"]["mean"]["value"] > noisy["auc"]["mean"]["value"]
     assert good["brier"]["ipa"]["low"] > 0

@@ -121,6 +121,10 @@ def test_what_cannot_be_had_says_why() -> None:
     moved = reclassification(lost, p, 1 - p, [0.5], weights)
     assert "not followed to the horizon" in (moved.undefined or "")
     assert np.isnan(moved.p)
+    gone = alerts(ByHorizon(SurvivalData(time, [1, 0, 1, 1, 1, 1]), 12), p, 0.5, weights)
+    assert gone.undefined == "By 12 days nobody is left without the event."
+    assert np.isnan(gone.specificity.value)
+    assert gone.ppv.value == 1
     with pytest.raises(ValueError, match="above 0 and below 1"):
         net_benefit(some, p, [0, 0.5])
     with pytest.raises(ValueError, match="must increase"):

@@ -38,13 +38,17 @@ def test_cochran_by_hand() -> None:
         return Subgroup("sex", name, 50, 20, ConfidenceInterval(value, 0, 1), variance)
 
     found = heterogeneity([level("F", 0.8, 0.01), level("M", 0.6, 0.03)])
-    # Two levels: the squared z of their difference.
-    assert found.q == pytest.approx(0.2**2 / 0.04)
+    # Two levels: the squared z of their difference, on the logit scale.
+    variance = 0.01 / 0.16**2 + 0.03 / 0.24**2
+    z = (np.log(0.8 / 0.2) - np.log(0.6 / 0.4)) / np.sqrt(variance)
+    assert found.q == pytest.approx(z**2)
     assert found.df == 1
-    assert found.p == pytest.approx(chi2.sf(1, 1))
+    assert found.p == pytest.approx(chi2.sf(z**2, 1))
     three = heterogeneity([level("a", 0.8, 0.01), level("b", 0.6, 0.02), level("c", 0.7, 0.02)])
-    centre = (0.8 * 2 + 0.6 + 0.7) / 4
-    expected = (0.8 - centre) ** 2 / 0.01 + (0.6 - centre) ** 2 / 0.02 + (0.7 - centre) ** 2 / 0.02
+    logits = np.log([0.8 / 0.2, 0.6 / 0.4, 0.7 / 0.3])
+    spread = np.array([0.01, 0.02, 0.02]) / np.array([0.16, 0.24, 0.21]) ** 2
+    centre = np.average(logits, weights=1 / spread)
+    expected = ((logits - centre) ** 2 / spread).sum()
     assert (three.q, three.df) == (pytest.approx(expected), 2)
 
 
