@@ -15,7 +15,6 @@ from app.figures.text import interval, plain, signed_interval
 from app.theme import RunStyle
 
 Report = Mapping[str, Any]
-POINTS_OF = {"c_index": "points of Harrell's C", "auc": "points of AUC"}
 SCORES = {"c_index": "Harrell's C", "auc": "AUC"}
 MARKS = (
     ("shapley", "carries (Shapley value)", "circle", -0.24),
@@ -81,7 +80,8 @@ def forest(report: Report) -> go.Figure:
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
     )
     figure.update_xaxes(
-        title=_title(f"{POINTS_OF[report['metric']].capitalize()} (95% interval)"),
+        title=_title(f"Points of {SCORES[report['metric']]} (95% interval)"),
+        rangemode="tozero",
         gridcolor=theme.GRID,
         zeroline=True,
         zerolinecolor=theme.MUTED,

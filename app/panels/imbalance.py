@@ -168,7 +168,7 @@ def _gates(report: Mapping[str, Any]) -> None:
         pd.DataFrame(
             [
                 {
-                    "Gate": markdown(titles.get(row["gate"], row["gate"])),
+                    "Gate": markdown(" ".join(titles.get(w, w) for w in row["gate"].split())),
                     "Patients": f"{row['n']:,}",
                     "Mean": number(row["mean"]),
                     "5% to 95% of patients": "the same for every patient"
