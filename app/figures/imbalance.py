@@ -13,9 +13,9 @@ from analysis.imbalance.shares import PatientShares
 from app import theme
 from app.figures.text import interval, plain, signed_interval
 from app.theme import RunStyle
+from models.fusion.base import STRATEGIES
 
 Report = Mapping[str, Any]
-POINTS_OF = {"c_index": "points of Harrell's C", "auc": "points of AUC"}
 SCORES = {"c_index": "Harrell's C", "auc": "AUC"}
 MARKS = (
     ("shapley", "carries (Shapley value)", "circle", -0.24),
@@ -81,7 +81,8 @@ def forest(report: Report) -> go.Figure:
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
     )
     figure.update_xaxes(
-        title=_title(f"{POINTS_OF[report['metric']].capitalize()} (95% interval)"),
+        title=_title(f"Points of {SCORES[report['metric']]} (95% interval)"),
+        rangemode="tozero",
         gridcolor=theme.GRID,
         zeroline=True,
         zerolinecolor=theme.MUTED,
@@ -292,6 +293,18 @@ def across(points: Sequence[Mapping[str, Any]], styles: Mapping[str, RunStyle]) 
                 hovertemplate="%{customdata}<extra></extra>",
             )
         )
+    strategies = list(dict.fromkeys(p["strategy"] for p in known))
+    for strategy in strategies:
+        figure.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="lines",
+                line={"color": theme.strategy_colour(strategy), "width": 6},
+                name=plain(STRATEGIES.get(strategy).title),
+                meta=f"{strategy}/key",
+            )
+        )
     for (cohort, task), symbol in symbols.items():
         one = next(p for p in known if (p["cohort"], p["task"]) == (cohort, task))
         figure.add_trace(
@@ -304,7 +317,7 @@ def across(points: Sequence[Mapping[str, Any]], styles: Mapping[str, RunStyle]) 
                 meta=f"{cohort}/{task}/key",
             )
         )
-    below = 70 + 20 * len(symbols)
+    below = 70 + 20 * (len(symbols) + len(strategies))
     figure = theme.finish(
         figure,
         height=360 + below,

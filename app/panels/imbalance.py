@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from analysis.cohort.schema import CohortError
 from app import theme
 from app.figures import imbalance as figures
 from app.figures.text import (
@@ -24,16 +25,21 @@ from app.figures.text import (
 from app.modalities import ModalityDesk
 from app.panels import figure, progress
 from app.workspace import Task
-from models.checkpoint import Run
+from models.checkpoint import Run, RunError
 
 SCOPES = {"run": "this run", "task": "all runs of this task", "all": "all tasks"}
 
 
 def show(desk: ModalityDesk, task: Task, run: Run, split: str) -> None:
     """The verdict with its rule, then the score, the patients, training, gates and other runs."""
-    with progress.counted("Exchanging modalities between patients", "exchanges") as say:
-        report = desk.imbalance(task, run, split, lambda _, done, total: say(done, total))
-    st.markdown(markdown(report["verdict"]["words"]))
+    try:
+        with progress.counted("Exchanging modalities between patients", "exchanges") as say:
+            report = desk.imbalance(task, run, split, lambda _, done, total: say(done, total))
+    except (CohortError, RunError) as error:
+        st.info(markdown(str(error)))
+        return
+    head, _, rest = report["verdict"]["words"].partition(":")
+    st.markdown(f"**{markdown(head)}:**{markdown(rest)}")
     if report["undefined"] is not None:
         return
     name = f"{run.config.name} {split}"
@@ -56,7 +62,6 @@ def _score(report: Mapping[str, Any], run: Run, split: str, name: str) -> None:
     classes = run.config.task.classes
     who = counted(report["n"], report["events"], classes[1] if len(classes) == 2 else "")
     resamples, exchanged = report["resamples"], report["shuffled"]
-    rules = "; ".join(f"{name}: {rule}" for name, rule in report["verdict"]["rules"].items())
     st.caption(
         f"{theme.split_title(split)}: {markdown(who)}, whatever they lack. "
         f"{markdown(report['shapley']['convention'])} It counts ranks, so that a modality is "
@@ -65,8 +70,11 @@ def _score(report: Mapping[str, Any], run: Run, split: str, name: str) -> None:
         f"among patients who have it, encoded once; p one-sided, at least "
         f"{number(exchanged['smallest_p'])}. Own run: trained on this modality alone, in the "
         f"patients who have it. Intervals: {resamples['n']:,} shared resamples of patients, seed "
-        f"{resamples['seed']}, not adjusted. Rules in this order: {markdown(rules)}."
+        f"{resamples['seed']}, not adjusted."
     )
+    with st.expander("The rules of the verdict, in their order"):
+        for verdict, rule in report["verdict"]["rules"].items():
+            st.markdown(f"- {markdown(verdict)}: {markdown(rule)}")
 
 
 def _rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -168,7 +176,7 @@ def _gates(report: Mapping[str, Any]) -> None:
         pd.DataFrame(
             [
                 {
-                    "Gate": markdown(titles.get(row["gate"], row["gate"])),
+                    "Gate": markdown(" ".join(titles.get(w, w) for w in row["gate"].split())),
                     "Patients": f"{row['n']:,}",
                     "Mean": number(row["mean"]),
                     "5% to 95% of patients": "the same for every patient"
@@ -217,7 +225,8 @@ def _across_words(points: Sequence[Mapping[str, Any]]) -> str:
         "Balance: entropy of the Shapley values over its largest possible value. Gain: score with "
         "everything minus that of the best single modality (chosen on the same patients, which "
         f"favours it), by {markdown(listed(sources)) or MISSING}, in points of Harrell's C or AUC, "
-        "with 95% interval. Filled: internal test patients; hollow: external. Colour: strategy."
+        "with 95% interval. Filled: internal test patients; hollow: external. Shades of a colour: "
+        "runs of one strategy."
     )
 
 

@@ -12,7 +12,7 @@ from app.panels import frame
 from tests.app.test_pages import HOSTILE, opened, words
 from tests.app.toy import BROKEN_RUN, rename_run
 
-SECTIONS = ("fewer", "dropped", "more", "who", "patient")
+SECTIONS = ("fewer", "dropped", "more", "balance", "who", "patient")
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,7 @@ def test_sections_run_and_names_show_as_text(
         "fewer": "All 7 combinations of 3 modalities",
         "dropped": "never the patient's last one",
         "more": "does adding a modality ever lower the score",
+        "balance": "with at least two of the run",
         "who": "have everything that the run reads",
         "patient": "The dashed line is the prediction from all that is there",
     }
