@@ -428,7 +428,7 @@ def _useful(found: Dossier, styles: Styles, names: Sequence[str]) -> Section:
                 f"threshold. Band: 95%, {styles[reference].title}."
             ),
         ),
-        _alert_rows(rows, styles),
+        _alert_rows(rows, told_of["treat_all_at_threshold"], styles),
     ]
     changed = _reclassified(told_of, styles)
     if changed is not None:
@@ -445,7 +445,9 @@ def _share(found: Mapping[str, Any]) -> str:
     )
 
 
-def _alert_rows(rows: Sequence[Mapping[str, Any]], styles: Styles) -> Rows:
+def _alert_rows(
+    rows: Sequence[Mapping[str, Any]], everybody: Mapping[str, Any], styles: Styles
+) -> Rows:
     table = [
         {
             "Run": styles[row["run"]].title,
@@ -454,13 +456,15 @@ def _alert_rows(rows: Sequence[Mapping[str, Any]], styles: Styles) -> Rows:
             "Specificity": _share(row["alerts"]["specificity"]),
             "PPV": _share(row["alerts"]["ppv"]),
             "Needed to alert": interval(row["alerts"]["needed"], 1),
+            "Net benefit": interval(row["net_benefit_at_threshold"]),
         }
         for row in rows
     ]
     return Rows(
         f"At a threshold of {number(rows[0]['alerts']['threshold'], 2)}",
         pd.DataFrame(table),
-        "Needed to alert: flagged patients for one with the event (1 / PPV).",
+        "Needed to alert: flagged patients for one with the event (1 / PPV). Net benefit of "
+        f"flagging everybody: {interval(everybody)}; of nobody: 0.",
     )
 
 
@@ -633,11 +637,11 @@ def _transfers(found: Dossier, styles: Styles, names: Sequence[str]) -> Section:
     reference = told_of["reference"]["run"]
     groups = pictures.rows_of(told_of, [reference])[0]["subgroups"]
     if groups:
-        uneven = [g for g in groups if g["p"] is not None and g["p"] < 0.05]
+        uneven = [g for g in groups if g["p_holm"] is not None and g["p_holm"] < 0.05]
         told.append(
             f"{styles[reference].title} does differently by "
             f"{listed([g['attribute'].removeprefix('modality ') for g in uneven])} "
-            "(p < 0.05, not adjusted)."
+            "(p < 0.05 after Holm's correction)."
             if uneven
             else f"{styles[reference].title}: no subgroup differs beyond chance."
         )
@@ -648,7 +652,10 @@ def _transfers(found: Dossier, styles: Styles, names: Sequence[str]) -> Section:
                 pictures.subgroup_frame(told_of),
                 f"{metric} in subgroups of the patients",
                 title=f"Subgroups, {styles[reference].title}",
-                caption=f"{_whom(found)}. Dashed: all patients. p: Cochran's Q over the levels.",
+                caption=(
+                    f"{_whom(found)}. Dashed: all patients. p: Cochran's Q over the levels, "
+                    "adjusted for the number of attributes (Holm)."
+                ),
             )
         )
     return Section(7, "Does it transfer?", told, parts)

@@ -312,7 +312,7 @@ def subgroups(assessment: Assessment, name: str, style: RunStyle) -> go.Figure:
     words: list[tuple[float, str]] = []
     at = 0
     for attribute in row["subgroups"]:
-        p = attribute["p"]
+        p = attribute["p_holm"]
         told = f"{p_phrase(p)} between levels" if p is not None else "not tested"
         labels.append(f"<b>{_attribute(attribute['attribute'])}</b>")
         words.append((at, f"<span style='color:{theme.MUTED}'>{told}</span>"))
@@ -360,6 +360,7 @@ def subgroup_frame(assessment: Assessment) -> pd.DataFrame:
                 "events": level["events"],
                 **_ends("score", level["score"]),
                 "p_between_levels": attribute["p"],
+                "p_holm": attribute["p_holm"],
                 "undefined": level["undefined"],
             }
             for row in assessment["runs"]
