@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -43,10 +44,9 @@ def attributes_of(
 
 def age_bands(age_years: Floats) -> dict[str, Bools]:
     """{'under 50', '50 to 64', ...: (n,) bool}; missing ages are 'not stated'."""
-    edges = [f"{edge:g}" for edge in AGE_EDGES]
-    names = [f"under {edges[0]}"]
-    names += [f"{lower} to {upper - 1:g}" for lower, upper in zip(edges, AGE_EDGES[1:])]  # noqa: B905
-    names.append(f"{edges[-1]} or older")
+    names = [f"under {AGE_EDGES[0]:g}"]
+    names += [f"{lower:g} to {upper - 1:g}" for lower, upper in pairwise(AGE_EDGES)]
+    names.append(f"{AGE_EDGES[-1]:g} or older")
     known = ~np.isnan(age_years)
     band = np.searchsorted(AGE_EDGES, age_years, side="right")
     bands = {name: known & (band == k) for k, name in enumerate(names)}
