@@ -6,11 +6,21 @@ made inside the commands, so that `fusionlens --help` answers at once.
 
 from __future__ import annotations
 
-from app.commands import benchmark, cohorts, missing, patient, representation, runs, serve
+from app.commands import (
+    benchmark,
+    checkpoints,
+    cohorts,
+    missing,
+    patient,
+    representation,
+    runs,
+    serve,
+)
 from app.commands.base import cli
 
 __all__ = [
     "benchmark",
+    "checkpoints",
     "cli",
     "cohorts",
     "main",

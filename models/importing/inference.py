@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from models.importing.names import KeyReport, Rename, Shaped, compare
 
-Settings = Mapping[tuple[str, ...], int]
-"""{path to a whole number in the settings: its value}."""
-Build = Callable[[Settings], nn.Module]
+Path = tuple[str, ...]
+Settings = Mapping[Path, int]
+"""{path to a whole number or switch in the settings: its value}."""
+Build = Callable[[Settings], Mapping[str, Shaped]]
+"""The tensors of the model with some numbers changed."""
 _MOST_SIDE = 1 << 20
 _MOST_TRIED = 400
 
@@ -23,7 +24,7 @@ _MOST_TRIED = 400
 class Inferred:
     """settings: numbers that differ from what was assumed. report: how the weights then fit."""
 
-    settings: dict[tuple[str, ...], int]
+    settings: dict[Path, int]
     report: KeyReport
 
 
@@ -35,18 +36,19 @@ def infer_settings(
 ) -> Inferred:
     """The values of `start`'s numbers under which most of a checkpoint fits the model.
 
-    build: the model for some changed numbers; called on torch's meta device, where tensors have a
-    shape and no memory. A number is tried at the values that would turn a side that differs into
-    the side the checkpoint has, or at the number of layers the checkpoint counts; the change that
-    removes most misfits is kept, as long as one does. Numbers that no shape depends on stay.
+    build: the model's tensors for some changed numbers; called on torch's meta device, where
+    tensors have a shape and no memory. A number is tried at the values that would turn a side that
+    differs into the side the checkpoint has, or at the number of layers the checkpoint counts; the
+    change that removes most misfits is kept, as long as one does. Numbers that no shape depends on
+    stay.
     """
-    changed: dict[tuple[str, ...], int] = {}
+    changed: dict[Path, int] = {}
     report = _fit(build, changed, found, rules)
     assert report is not None
     for _ in range(2 * len(start)):
         if not _misfits(report):
             break
-        best: tuple[int, dict[tuple[str, ...], int], KeyReport] | None = None
+        best: tuple[int, dict[Path, int], KeyReport] | None = None
         for path, value in _trials(start, changed, report, found):
             tried = {**changed, path: value}
             fitted = _fit(build, tried, found, rules)
@@ -62,14 +64,18 @@ def _fit(
     build: Build, settings: Settings, found: Mapping[str, Shaped], rules: Sequence[Rename]
 ) -> KeyReport | None:
     """How the checkpoint fits the model with those settings; None where there is no such model."""
+    expected = _built(build, settings)
+    return None if expected is None else compare(expected, found, rules)
+
+
+def _built(build: Build, settings: Settings) -> Mapping[str, Shaped] | None:
     try:
         with torch.device("meta"):
-            model = build(settings)
+            return build(settings)
     except (ValueError, RuntimeError, ArithmeticError, AssertionError):
         if not settings:
             raise
         return None
-    return compare(model.state_dict(), found, rules)
 
 
 def _misfits(report: KeyReport) -> int:
@@ -82,7 +88,7 @@ def _trials(
     changed: Settings,
     report: KeyReport,
     found: Mapping[str, Shaped],
-) -> Iterable[tuple[tuple[str, ...], int]]:
+) -> Iterable[tuple[Path, int]]:
     """(path, value) worth trying, each once."""
     sides = {
         pair
@@ -99,8 +105,11 @@ def _trials(
         new |= {value + have - want for have, want in sides}
         if report.of("missing", "unexpected"):
             new |= layers
+        if isinstance(first, bool):
+            new = {1 - value}
         for candidate in sorted(new - {value}):
-            if 0 < candidate <= _MOST_SIDE and tried < _MOST_TRIED:
+            fits = isinstance(first, bool) or 0 < candidate <= _MOST_SIDE
+            if fits and tried < _MOST_TRIED:
                 tried += 1
                 yield path, candidate
 
@@ -125,10 +134,53 @@ def _layers(found: Mapping[str, Shaped]) -> set[int]:
     return {n + 1 for n in highest.values() if n < 200}
 
 
-def whole_numbers(settings: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
-    """The whole numbers among settings, by path."""
-    return {
-        (name,): value
-        for name, value in settings.items()
-        if isinstance(value, int) and not isinstance(value, bool)
-    }
+def numbers_in(settings: Mapping[str, Any], but: Collection[str] = ()) -> dict[Path, int]:
+    """The whole numbers and switches among settings by path, those in lists of them, too.
+
+    but: settings to leave out.
+    """
+    found: dict[Path, int] = {}
+    for name, value in settings.items():
+        if name in but:
+            continue
+        if isinstance(value, int):
+            found[(name,)] = value
+        elif isinstance(value, list | tuple) and all(isinstance(v, int) for v in value):
+            found.update({(name, str(i)): v for i, v in enumerate(value)})
+    return found
+
+
+def with_numbers(settings: Mapping[str, Any], changed: Settings) -> dict[str, Any]:
+    """The settings with some numbers replaced."""
+    new = dict(settings)
+    for path, value in changed.items():
+        name = path[0]
+        if len(path) == 1:
+            new[name] = bool(value) if isinstance(new[name], bool) else value
+        else:
+            new[name] = [value if str(i) == path[1] else v for i, v in enumerate(new[name])]
+    return new
+
+
+def unseen(build: Build, start: Settings) -> list[Path]:
+    """The numbers on which no shape depends, so that weights cannot confirm them."""
+    at_first = _shapes(build, {})
+    return [
+        path
+        for path, value in start.items()
+        if all(
+            shapes is None or shapes == at_first
+            for shapes in (_shapes(build, {path: other}) for other in _others(value))
+        )
+    ]
+
+
+def _others(value: int) -> list[int]:
+    if isinstance(value, bool):
+        return [not value]
+    return [value + 1, 2 * value, *([value // 2] if value % 2 == 0 and value > 1 else [])]
+
+
+def _shapes(build: Build, settings: Settings) -> dict[str, tuple[int, ...]] | None:
+    expected = _built(build, settings)
+    return None if expected is None else {name: tuple(t.shape) for name, t in expected.items()}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.importing.inference import infer_settings
+from models.importing.inference import infer_settings, numbers_in, unseen, with_numbers
 from models.importing.layouts import PUBLIC, looks_like
 from models.importing.names import Rename, common_prefix, compare
 from models.importing.pickles import CheckpointError
@@ -99,20 +99,36 @@ def test_widths_depths_and_vocabularies_are_read_off_the_shapes():
     start = {("width",): 8, ("depth",): 2, ("codes",): 10, ("heads",): 4}
 
     def build(changed):
-        return Stack(**{path[0]: changed.get(path, value) for path, value in start.items()})
+        values = {path[0]: changed.get(path, value) for path, value in start.items()}
+        return Stack(**values).state_dict()
 
     found = Stack(width=12, depth=5, codes=33, heads=2).state_dict()
     inferred = infer_settings(build, start, found)
     assert inferred.settings == {("width",): 12, ("depth",): 5, ("codes",): 33}
     assert inferred.report.counts == {"matched": len(found)}
+    assert unseen(build, start) == [("heads",)]
 
 
 def test_what_does_not_belong_is_not_forced_to_fit():
     start = {("width",): 8, ("depth",): 2, ("codes",): 10, ("heads",): 4}
 
     def build(changed):
-        return Stack(**{path[0]: changed.get(path, value) for path, value in start.items()})
+        values = {path[0]: changed.get(path, value) for path, value in start.items()}
+        return Stack(**values).state_dict()
 
     inferred = infer_settings(build, start, nn.Linear(7, 3).state_dict())
     assert inferred.settings == {}
     assert len(inferred.report.of("unexpected")) == 2
+
+
+def test_numbers_of_settings_are_found_and_replaced_by_path():
+    settings = {"width": 8, "sides": [1, 2], "path": True, "rate": 0.5, "leads": ["I"], "no": None}
+    assert numbers_in(settings) == {
+        ("width",): 8,
+        ("sides", "0"): 1,
+        ("sides", "1"): 2,
+        ("path",): True,
+    }
+    changed = with_numbers(settings, {("sides", "1"): 5, ("path",): 0})
+    assert changed == {**settings, "sides": [1, 5], "path": False}
+    assert ("width",) not in numbers_in(settings, but={"width"})
