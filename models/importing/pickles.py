@@ -23,7 +23,7 @@ def _words(text: str) -> frozenset[str]:
 
 Buffer = bytes | mmap.mmap
 MOST_BYTES = 64 << 20
-MOST_STEPS = 2_000_000
+MOST_STEPS = 1_000_000
 # What honest weights and settings have no use for: ways to run, import, open or unpickle.
 _FORBIDDEN_MODULES = _words("""
 _io _posixsubprocess _pickle asyncio bdb cProfile code codeop commands ctypes dill doctest
