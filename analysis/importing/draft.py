@@ -18,7 +18,8 @@ from analysis.predict import kind_on_file
 from models.checkpoint import StoredEncoder, TaskEntry, load_encoder
 from models.contracts import Kind
 from models.encoders.base import ENCODERS, ModalityEncoder, build_encoder
-from models.fusion.base import STRATEGIES
+from models.fusion.base import STRATEGIES, FusionConfig
+from models.importing.adapter import OwnNetwork
 from models.importing.inference import Settings, numbers_in, with_numbers
 from models.importing.pickles import CheckpointError
 from models.network import FusionModel, stream_widths
@@ -108,10 +109,13 @@ class Draft:
 
     def open_settings(self) -> dict[str, Any]:
         """{where: value} of every setting that neither model.yaml nor the cohort states."""
+        # A network of one's own has no use for the settings of ours.
+        own = issubclass(STRATEGIES.get(self.file.strategy.name), OwnNetwork)
+        idle = set(FusionConfig.model_fields) if own else set()
         found = {
             f"{_STRATEGY}.{name}": value
             for name, value in self.strategy.items()
-            if name not in self.strategy_stated
+            if name not in self.strategy_stated | idle
         }
         for modality, encoder in self.encoders.items():
             if encoder.in_checkpoint:

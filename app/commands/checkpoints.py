@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from app.adapters import use_adapters
 from app.commands.base import (
     JsonFlag,
     err_console,
@@ -35,6 +36,10 @@ def import_checkpoint_command(
         list[str] | None,
         typer.Option(help="A tensor, or a pattern with *, that may be missing; repeatable."),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="package.module:Class, your own network, where model.yaml names one."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Compare and report; write nothing.")] = False,
     every: Annotated[bool, typer.Option(help="List the tensors that match, too.")] = False,
     as_json: JsonFlag = False,
@@ -42,6 +47,7 @@ def import_checkpoint_command(
     """A model trained elsewhere becomes a run; nothing that came with its weights is run."""
     with in_one_sentence():
         start_engine()
+        use_adapters([adapter] if adapter else [])
         from analysis.importing.checkpoint import examine_checkpoint, import_checkpoint
 
         places = _places(out)
