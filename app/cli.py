@@ -9,6 +9,7 @@ from __future__ import annotations
 from app.commands import (
     assess,
     benchmark,
+    checkpoints,
     cohorts,
     imbalance,
     missing,
@@ -24,6 +25,7 @@ from app.commands.base import cli
 __all__ = [
     "assess",
     "benchmark",
+    "checkpoints",
     "cli",
     "cohorts",
     "imbalance",

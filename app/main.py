@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app.adapters import use_given_adapters
 from app.panels import frame
 
+use_given_adapters()
 frame.begin()
 page = st.navigation(
     [

@@ -105,21 +105,39 @@ class StrategyEntry(_Strict):
 
 
 class TrainingEntry(_Strict):
-    """Provenance of the weights."""
+    """Provenance of the weights. None: not known, as of weights that were trained elsewhere."""
 
     created: str
     command: str = ""
     device: str
     precision: str
-    seconds: float
-    n_train: int
-    n_tuning: int
+    seconds: float | None
+    n_train: int | None
+    n_tuning: int | None
     events_train: int | None = None
-    epochs: int
-    best_epoch: int
+    epochs: int | None
+    best_epoch: int | None
     tuning_score: float | None
     settings: dict[str, Any]
     versions: dict[str, str]
+
+
+class ImportedEntry(_Strict):
+    """Where the weights of a run come from that was not trained here.
+
+    source: the name of the checkpoint. sha256: of the file, empty for a folder. form: what kind of
+    file it was. inferred: settings read off the shapes. assumed: settings that neither the file of
+    the model nor any shape confirms. fitted: what was learnt on the cohort's training patients.
+    fresh: tensors that the checkpoint lacked and that hold their untrained values.
+    """
+
+    source: str
+    sha256: str = ""
+    form: str
+    inferred: dict[str, Any] = {}
+    assumed: dict[str, Any] = {}
+    fitted: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
 
 
 class RunConfig(_Strict):
@@ -133,6 +151,7 @@ class RunConfig(_Strict):
     task: TaskEntry
     cohort: CohortEntry
     training: TrainingEntry
+    imported: ImportedEntry | None = None
     intended_use: str = "Research on fusion strategies; not for clinical decisions."
 
 

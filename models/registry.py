@@ -31,6 +31,11 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> type[T]:
         """The class of that name. Raises KeyError naming the nearest known one."""
+        if name not in self._entries and ":" in name:
+            raise KeyError(
+                f"The {self.what} '{name}' is a class of someone's own; name it with "
+                f"--adapter {name} if you trust it."
+            )
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""

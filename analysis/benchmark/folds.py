@@ -170,5 +170,7 @@ def _fused(
         made = predict(run, cohort, test)
         survival = truth.event is not None
         predictions.append(made.risk if survival else probability(made.values))
-        epochs.append(run.config.training.best_epoch + 1)
+        best = run.config.training.best_epoch
+        assert best is not None
+        epochs.append(best + 1)
     return np.mean(predictions, axis=0), {"best_epoch": epochs}

@@ -161,8 +161,10 @@ def _models(configs: Sequence[RunConfig]) -> str:
 
 
 def _training(configs: Sequence[RunConfig]) -> str:
-    devices = ", ".join(sorted({c.training.device for c in configs}))
-    epochs = [c.training.epochs for c in configs]
+    devices = ", ".join(sorted({c.training.device for c in configs if c.imported is None}))
+    epochs = [c.training.epochs for c in configs if c.training.epochs is not None]
+    if not epochs:
+        return "Not recorded: the weights were trained elsewhere and imported."
     return (
         f"Learning rate {_values(configs, 'learning_rate')}, batches of "
         f"{_values(configs, 'batch_size')}, at most {_values(configs, 'max_epochs')} epochs, "

@@ -26,6 +26,22 @@ err_console = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
+@cli.callback()
+def options(
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="package.module:Class, a network of your own that runs may name; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Train, open, compare and explain multimodal fusion models for time-to-event tasks."""
+    from app.adapters import use_adapters
+
+    with in_one_sentence():
+        use_adapters(adapter or [])
+
+
 @contextmanager
 def in_one_sentence() -> Iterator[None]:
     """Bad input ends with its sentence and exit code 2, not with a traceback."""

@@ -179,15 +179,27 @@ def _run(config: RunConfig) -> dict[str, str]:
         f"({'frozen' if m.encoder.frozen else 'trained'})"
         for m in config.modalities.values()
     )
-    epochs = f"{count(training.epochs, 'epoch')} (best: {training.best_epoch + 1})"
     return {
         "Run": markdown(config.title),
         "Encoders": markdown(encoders),
-        "Trained": f"{_when(training.created)}, {_device(training.device)}, "
-        f"{training.seconds:,.0f} s, {epochs}",
-        "Training / tuning patients": f"{training.n_train:,} / {training.n_tuning:,}",
+        "Trained": _trained(config),
+        "Training / tuning patients": "not known"
+        if training.n_train is None or training.n_tuning is None
+        else f"{training.n_train:,} / {training.n_tuning:,}",
         "Tuning score": number(training.tuning_score),
     }
+
+
+def _trained(config: RunConfig) -> str:
+    training = config.training
+    if config.imported is not None:
+        source = markdown(config.imported.source)
+        return f"elsewhere; imported {_when(training.created)} from {source}"
+    where = f"{_when(training.created)}, {_device(training.device)}"
+    if training.seconds is None or training.epochs is None or training.best_epoch is None:
+        return where
+    epochs = f"{count(training.epochs, 'epoch')} (best: {training.best_epoch + 1})"
+    return f"{where}, {training.seconds:,.0f} s, {epochs}"
 
 
 def _device(name: str) -> str:

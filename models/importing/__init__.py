@@ -1,0 +1,1 @@
+"""Weights of other people's training runs, read without running anything that came with them."""
