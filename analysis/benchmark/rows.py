@@ -183,6 +183,7 @@ ROWS: tuple[Row, ...] = (
         "tgmm",
         modalities=("clinical", "pathological", "blood", "tma_cell_density"),
     ),
+    _ours("haf_linear", "HAF", "haf", config=_FULL),
     _ours("late_x5", "Late fusion, mean of 5 runs", "late", members=5),
     Row(
         name="tma_clam",
@@ -262,7 +263,6 @@ ROWS: tuple[Row, ...] = (
     _other("modality_dropout", "Modality dropout"),
     _other("maria", "MARIA"),
     _other("drfuse", "DrFuse"),
-    _ours("haf_linear", "HAF", "haf", config=_FULL),
 )
 
 
