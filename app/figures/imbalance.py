@@ -82,7 +82,7 @@ def forest(report: Report) -> go.Figure:
     )
     figure.update_xaxes(
         title=_title(f"Points of {SCORES[report['metric']]} (95% interval)"),
-        rangemode="tozero",
+        range=_span([x for trace in figure.data for x in trace.x if x is not None]),
         gridcolor=theme.GRID,
         zeroline=True,
         zerolinecolor=theme.MUTED,
@@ -418,6 +418,13 @@ def _worth(report: Report, what: str) -> dict[str, Mapping[str, float | None]]:
     if what == "gain":
         return {row["modality"]: row["gain"] for row in report["utilisation"]}
     return {row["modality"]: row["drop"] for row in report["shuffled"]["modalities"]}
+
+
+def _span(values: Sequence[float]) -> list[float]:
+    """An axis that holds zero and all values, with some air."""
+    low, high = min([0.0, *values]), max([0.0, *values])
+    air = 0.04 * ((high - low) or 1.0)
+    return [low - air, high + air]
 
 
 def _points(estimate: Mapping[str, float | None]) -> dict[str, float | None]:
