@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.survival import day_ticks
-from app.figures.text import count, interval, number, p_phrase, plain, signed_interval
+from app.figures.text import count, interval, number, p_phrase, plain, signed_interval, two_lines
 from app.theme import RunStyle
 
 Assessment = Mapping[str, Any]
@@ -54,7 +54,7 @@ def calibration(assessment: Assessment, names: Sequence[str], styles: Styles) ->
         _axis_titles(figure, panel, "Predicted risk", "Observed risk", [0, end])
         _title(figure, panel, _calibration_title(found, styles[row["run"]].title))
     return theme.finish(
-        figure, height=max(down, 1) * (_PANEL + 110), margin={"l": 60, "r": 10, "t": 90, "b": 50}
+        figure, height=max(down, 1) * (_PANEL + 110), margin={"l": 60, "r": 10, "t": 106, "b": 50}
     )
 
 
@@ -96,7 +96,7 @@ def _tenths(found: Mapping[str, Any], axes: Mapping[str, str], style: RunStyle) 
 
 
 def _calibration_title(found: Mapping[str, Any], title: str) -> str:
-    told = [f"<b>{plain(title)}</b>"]
+    told = [f"<b>{two_lines(title, 34)}</b>"]
     if found["observed_to_expected"]["value"] is not None:
         told.append(f"O/E {interval(found['observed_to_expected'], 2)}")
     if found["slope"]["value"] is not None:
@@ -397,7 +397,7 @@ def _line(
         y=y,
         mode="lines",
         line={"color": colour, "width": width, "dash": dash},
-        name=plain(name),
+        name=two_lines(name, 38) if name else "",
         showlegend=bool(name),
         hovertemplate=f"{plain(name)}: %{{y:.3f}}<extra></extra>" if name else None,
         hoverinfo=None if name else "skip",
@@ -433,7 +433,7 @@ def _band(
 
 def _place(figure: go.Figure, panel: int, column: int, row: int, across: int, down: int) -> None:
     tail = "" if panel == 1 else str(panel)
-    gap, head = 0.07, 0.22 / down
+    gap, head = 0.07, 0.25 / down
     width = (1 - gap * (across - 1)) / across
     height = 1 / down
     left, top = column * (width + gap), 1 - row * height
