@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -29,6 +31,7 @@ FROZEN_KINDS = (Kind.VOLUME, Kind.SIGNAL, Kind.VIDEO)
 # How rare a code may be and still be in a vocabulary, the usual choices first.
 RAREST = (5, 3, 1, 2, 4, 6, 7, 8, 9, 10, 15, 20, 25, 50, 100)
 _STRATEGY = "strategy"
+_KEPT_OUTLINES = 16
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Draft:
     strategy: dict[str, Any]
     strategy_stated: frozenset[str]
     encoders: dict[str, EncoderDraft] = field(default_factory=dict)
+    _outlines: OrderedDict[str, ModalityEncoder] = field(default_factory=OrderedDict)
 
     @property
     def numbers(self) -> dict[tuple[str, ...], int]:
@@ -81,31 +85,45 @@ class Draft:
         for name, encoder in self.encoders.items():
             encoder.config = with_numbers(encoder.config, _under(changed, name))
 
-    def build(self, changed: Settings | None = None) -> FusionModel:
+    def build(self) -> FusionModel:
         """The model with fresh weights. Raises ValueError when its settings contradict."""
-        changed = changed or {}
-        encoders: dict[str, ModalityEncoder] = {}
-        for name, draft in self.encoders.items():
-            if draft.stored is not None:
-                encoders[name] = draft.stored.encoder
-            else:
-                config = with_numbers(draft.config, _under(changed, name))
-                encoders[name] = build_encoder(draft.name, config)
+        encoders = {
+            name: build_encoder(draft.name, draft.config)
+            if draft.stored is None
+            else draft.stored.encoder
+            for name, draft in self.encoders.items()
+        }
+        return self._around(encoders, {})
+
+    def expected(self, changed: Settings | None = None) -> Mapping[str, Tensor]:
+        """The tensors that a checkpoint of the model has, with shapes and without memory."""
+        with torch.device("meta"):
+            encoders = {name: self._outline(name, changed or {}) for name in self.encoders}
+            state = self._around(encoders, changed or {}).state_dict()
+        apart = tuple(f"encoders.{n}." for n, e in self.encoders.items() if not e.in_checkpoint)
+        return {n: t for n, t in state.items() if not apart or not n.startswith(apart)}
+
+    def _around(self, encoders: Mapping[str, ModalityEncoder], changed: Settings) -> FusionModel:
         cls = STRATEGIES.get(self.file.strategy.name)
-        config = cls.Config.model_validate(
-            with_numbers(self.strategy, _under(changed, _STRATEGY))
-        ).model_dump()
-        strategy = cls(
-            stream_widths(encoders), self.task.outputs, cls.Config.model_validate(config)
-        )
+        settings = with_numbers(self.strategy, _under(changed, _STRATEGY))
+        config = cls.Config.model_validate(settings)
+        strategy = cls(stream_widths(dict(encoders)), self.task.outputs, config)
         frozen = [name for name, draft in self.encoders.items() if draft.frozen]
         return FusionModel(encoders, strategy, frozen)
 
-    def expected(self, changed: Settings | None = None) -> Mapping[str, Tensor]:
-        """The tensors that a checkpoint of the model has."""
-        apart = tuple(f"encoders.{n}." for n, e in self.encoders.items() if not e.in_checkpoint)
-        state = self.build(changed).state_dict()
-        return {n: t for n, t in state.items() if not apart or not n.startswith(apart)}
+    def _outline(self, name: str, changed: Settings) -> ModalityEncoder:
+        """An encoder without memory; the last few are kept, as most trials change but one."""
+        draft = self.encoders[name]
+        if draft.stored is not None:
+            return draft.stored.encoder
+        config = with_numbers(draft.config, _under(changed, name))
+        key = f"{name} {draft.name} {config}"
+        if key not in self._outlines:
+            self._outlines[key] = build_encoder(draft.name, config)
+        self._outlines.move_to_end(key)
+        while len(self._outlines) > _KEPT_OUTLINES:
+            self._outlines.popitem(last=False)
+        return self._outlines[key]
 
     def open_settings(self) -> dict[str, Any]:
         """{where: value} of every setting that neither model.yaml nor the cohort states."""

@@ -15,7 +15,7 @@ from app.figures import frames
 from app.figures.text import MISSING, count, days, markdown, number
 from app.panels import figure, frame
 from app.workspace import CohortEntry, CohortSummary, RunEntry, Workspace
-from models.checkpoint import RunConfig
+from models.checkpoint import ImportedEntry, RunConfig
 
 PREDICTED_AS = {
     "risk": "a score, higher is worse",
@@ -126,6 +126,9 @@ def _runs(workspace: Workspace, runs: list[RunEntry]) -> None:
         st.table(pd.DataFrame([_run(config) for config in configs]), hide_index=True)
         for note in _other_versions(workspace, configs):
             st.info(note)
+        for config in configs:
+            if config.imported is not None:
+                st.info(_imported(config.title, config.imported))
     if by_task:
         st.caption(
             "Tuning score: Harrell's C, or the area under the ROC curve for classes, on the tuning "
@@ -188,6 +191,25 @@ def _run(config: RunConfig) -> dict[str, str]:
         else f"{training.n_train:,} / {training.n_tuning:,}",
         "Tuning score": number(training.tuning_score),
     }
+
+
+def _imported(title: str, imported: ImportedEntry) -> str:
+    """What a reader must know of weights that were trained elsewhere."""
+    said = [
+        f"**{markdown(title)}** was trained elsewhere. On which patients is not known: some of "
+        "those shown here may be among them, and its scores then flatter it."
+    ]
+    if imported.fitted:
+        said.append(
+            f"Learnt on this cohort's training patients: {markdown('; '.join(imported.fitted))}."
+        )
+    if imported.assumed:
+        assumed = ", ".join(f"{name} = {value}" for name, value in imported.assumed.items())
+        said.append(f"Assumed, since no weight shows it: {markdown(assumed)}.")
+    if imported.fresh:
+        n = count(len(imported.fresh), "tensor")
+        said.append(f"{n} of the model were missing and hold untrained values.")
+    return " ".join(said)
 
 
 def _trained(config: RunConfig) -> str:

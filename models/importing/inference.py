@@ -40,13 +40,13 @@ def infer_settings(
     tensors have a shape and no memory. A number is tried at the values that would turn a side that
     differs into the side the checkpoint has, or at the number of layers the checkpoint counts; the
     change that removes most misfits is kept, as long as one does. Numbers that no shape depends on
-    stay.
+    stay, and all do where not one name of the checkpoint is the model's.
     """
     changed: dict[Path, int] = {}
     report = _fit(build, changed, found, rules)
     assert report is not None
     for _ in range(2 * len(start)):
-        if not _misfits(report):
+        if not _misfits(report) or not report.of("matched", "renamed", "shape differs"):
             break
         best: tuple[int, dict[Path, int], KeyReport] | None = None
         for path, value in _trials(start, changed, report, found):

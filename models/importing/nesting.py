@@ -57,12 +57,23 @@ def tensors_in(saved: Saved, within: str = "") -> tuple[dict[str, Entry], str]:
         where = f"{where}.{place}" if where else place
         found = _described(content)
     if not found:
+        if any(_is_part(value) for value in _named(content).values()):
+            raise CheckpointError(
+                "it holds one rank's part of tensors that are split over ranks; save them with "
+                "torch.distributed.checkpoint, or gather the full state dict first"
+            )
         known = ", ".join(list(_named(content))[:8])
         raise CheckpointError(
             "it holds no weights by name"
             + (f" (it has {known}; say which with 'within')" if known else "")
         )
     return {name: saved.entry(tensor) for name, tensor in found.items()}, where
+
+
+def _is_part(value: Any) -> bool:
+    """Whether it describes a tensor of which other ranks hold the rest."""
+    names = (value.by, *value.arguments[:1]) if isinstance(value, Made) else ()
+    return any(isinstance(n, Name) and n.name in ("DTensor", "ShardedTensor") for n in names)
 
 
 def _named(content: Any) -> Mapping[str, Any]:

@@ -346,7 +346,10 @@ def _allowed(module: str, name: str) -> Name:
     runs = above & _FORBIDDEN_MODULES or (module in _BUILTINS and first in _FORBIDDEN_NAMES)
     if runs and (module, name) not in _HONEST:
         # Wherever it stands: no training run leaves one behind, so the rest is not to be trusted.
-        raise CheckpointError(f"it wants {short(f'{module}.{name}')} to be run")
+        wanted = short(f"{module}.{name}")
+        raise CheckpointError(
+            f"it wants {wanted} to be run, as no honest weights do; ask for them as safetensors"
+        )
     return Name(module, name)
 
 
@@ -383,9 +386,12 @@ def _tensor_v3(
 
 
 def _window(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any) -> Any:
+    if not isinstance(storage, Storage):
+        # Plain pickles put the numbers into a pickle of their own, which stays closed.
+        return Made(None, (storage,))
     whole = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
-    if not (isinstance(storage, Storage) and isinstance(dtype, torch.dtype) and whole):
-        raise ValueError("a tensor without storage, type or shape")
+    if not (isinstance(dtype, torch.dtype) and whole):
+        raise ValueError("a tensor without type or shape")
     if any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
         raise ValueError("a tensor with an impossible shape")
     return TensorRef(storage, dtype, offset, size, stride)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -40,8 +41,12 @@ def original(tiny_workspace):
 
 
 @pytest.fixture(scope="module")
-def cohort(tiny_workspace):
-    return Cohort.open(tiny_workspace / "cohorts" / "pe")
+def cohort(tiny_workspace, tmp_path_factory):
+    """Linked, so that features of imported encoders do not gather in the shared workspace."""
+    folder = tmp_path_factory.mktemp("cohorts") / "pe"
+    return Cohort.open(
+        shutil.copytree(tiny_workspace / "cohorts" / "pe", folder, copy_function=os.link)
+    )
 
 
 @pytest.fixture(scope="module")

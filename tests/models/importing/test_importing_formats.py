@@ -104,6 +104,22 @@ def test_split_weights_say_how_to_join_them(network, tmp_path):
         open_checkpoint(folder)
 
 
+def test_one_ranks_part_is_not_taken_for_the_whole(tmp_path):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=store)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        part = distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)])
+        torch.save({"weight": part}, tmp_path / "rank_0.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+    with pytest.raises(CheckpointError, match="one rank's part of tensors that are split"):
+        open_checkpoint(tmp_path / "rank_0.pt")
+
+
 def test_a_folder_of_several_asks_for_one(network, tmp_path):
     for i in range(3):
         torch.save(network.state_dict(), tmp_path / f"s_{i}_checkpoint.pt")
