@@ -59,8 +59,9 @@ def main() -> None:
 
 
 def _suggested(usable: Sequence[AnyRun]) -> list[str]:
-    """The best fused runs and the best of single modalities on tuning patients, and those that
-    were made elsewhere; a handful.
+    """The best fused runs and the best of single modalities on tuning patients; a handful.
+
+    Predictions made elsewhere are for the reader to add: they may not cover everybody.
     """
     ordered = sorted(
         (run for run in usable if isinstance(run, Run)),
@@ -68,8 +69,7 @@ def _suggested(usable: Sequence[AnyRun]) -> list[str]:
     )
     single = [run.config.name for run in ordered if run.config.strategy.name == "unimodal"][:2]
     fused = [run.config.name for run in ordered if run.config.strategy.name != "unimodal"]
-    elsewhere = [run.config.name for run in usable if not isinstance(run, Run)][:2]
-    return [*fused[: _SUGGESTED - len(single) - len(elsewhere)], *single, *elsewhere]
+    return [*fused[: _SUGGESTED - len(single)], *single]
 
 
 def _settings(task: Task) -> tuple[float | None, float | None]:
