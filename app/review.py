@@ -324,8 +324,9 @@ def _best_labels(evaluations: Mapping[str, Any], styles: Styles) -> list[Evidenc
 
 def _calibrated(found: Dossier, styles: Styles, names: Sequence[str]) -> Section:
     told_of = assessed(found)
-    rows = [r for r in pictures.rows_of(told_of, names) if r["calibration"] is not None]
-    told = []
+    given = [r for r in pictures.rows_of(told_of, names) if r["calibration"] is not None]
+    rows = [r for r in given if r["calibration"]["undefined"] is None]
+    told = list(dict.fromkeys(r["calibration"]["undefined"] for r in given if r not in rows))
     if rows:
         good, off = [], []
         for row in rows:
@@ -411,6 +412,8 @@ def _useful(found: Dossier, styles: Styles, names: Sequence[str]) -> Section:
     reference = told_of["reference"]["run"]
     best = next((row for row in rows if row["run"] == reference), rows[0])
     alerts = best["alerts"]
+    if alerts["undefined"] is not None:
+        return Section(4, "Is it useful?", [alerts["undefined"]])
     told = [
         f"Flagging at a risk of {number(100 * threshold, 0)}%: {styles[best['run']].title} flags "
         f"{alerts['n_flagged']:,} of {alerts['n']:,} patients, finds "
@@ -504,7 +507,10 @@ def _carries(found: Dossier, styles: Styles) -> Section:
         return Section(5, question, [_NONE_FUSED, *_notes(found)])
     told = [f"{styles[n].title}: {r['verdict']['words']}" for n, r in found["imbalance"].items()]
     table = []
-    for name, report in found["imbalance"].items():
+    scored = {n: r for n, r in found["imbalance"].items() if r["undefined"] is None}
+    if not scored:
+        return Section(5, question, told)
+    for name, report in scored.items():
         for at, row in enumerate(report["shapley"]["modalities"]):
             table.append(
                 {
@@ -526,8 +532,8 @@ def _carries(found: Dossier, styles: Styles) -> Section:
         "another patient in its place."
     )
     rows = Rows("What each modality carries", pd.DataFrame(table), note)
-    best = next(name for name in _ordered(found) if name in found["imbalance"])
-    report = found["imbalance"][best]
+    best = next(name for name in _ordered(found) if name in scored)
+    report = scored[best]
     drawn = Evidence(
         "shapley",
         balance.forest(report),
@@ -562,6 +568,8 @@ def _missing(found: Dossier, styles: Styles) -> Section:
         measure = next(iter(drop["measures"].values()))
         half = min(range(len(drop["chances"])), key=lambda i: abs(drop["chances"][i] - 0.5))
         worst = max(rule["modalities"], key=lambda row: row["worse"] / max(row["n"], 1))
+        if measure["plain"]["value"] is None:
+            continue
         told.append(
             f"{styles[name].title}: {metric} goes from {number(measure['plain']['value'])} to "
             f"{number(measure['mean'][half])} when each modality is hidden with chance "
@@ -581,6 +589,8 @@ def _missing(found: Dossier, styles: Styles) -> Section:
                 ),
             }
         )
+    if not table:
+        return Section(6, question, [*told, assessed(found)["undefined"] or "Nothing to score."])
     return Section(
         6,
         question,
@@ -615,7 +625,9 @@ def _transfers(found: Dossier, styles: Styles, names: Sequence[str]) -> Section:
         lost = [r for r in rows if _below(r["elsewhere"]["change"])]
         where = theme.split_title(there["split"]).lower()
         whom = f"{count(there['n'], 'patient')}, {count(there['events'], 'event')}"
-        if lost:
+        if all(row["elsewhere"]["change"]["value"] is None for row in rows):
+            told.append(f"{where.capitalize()} ({whom}): {there['undefined']}")
+        elif lost:
             named = listed([styles[row["run"]].title for row in lost])
             told.append(f"{named}: {metric} is lower in the {where} ({whom}), beyond chance.")
         else:
@@ -637,13 +649,19 @@ def _transfers(found: Dossier, styles: Styles, names: Sequence[str]) -> Section:
     reference = told_of["reference"]["run"]
     groups = pictures.rows_of(told_of, [reference])[0]["subgroups"]
     if groups:
+        tested = [g for g in groups if g["p"] is not None]
         uneven = [g for g in groups if g["p_holm"] is not None and g["p_holm"] < 0.05]
         told.append(
             f"{styles[reference].title} does differently by "
             f"{listed([g['attribute'].removeprefix('modality ') for g in uneven])} "
             "(p < 0.05 after Holm's correction)."
             if uneven
-            else f"{styles[reference].title}: no subgroup differs beyond chance."
+            else f"{styles[reference].title}: "
+            + (
+                "no subgroup differs beyond chance."
+                if tested
+                else "subgroups are too small to be compared."
+            )
         )
         parts.append(
             Evidence(

@@ -367,7 +367,7 @@ def frame(report: Report) -> pd.DataFrame:
             for end in ("value", "low", "high"):
                 row[what if end == "value" else f"{what}_{end}"] = None if e is None else e[end]
         row["exchanged_p"] = report["shuffled"]["modalities"][at]["p"]
-        row["collapse_suspected"] = seen[name]["collapse_suspected"]
+        row["collapse_suspected"] = seen.get(name, {}).get("collapse_suspected")
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -129,6 +130,34 @@ def test_a_class_task_has_a_report_too(home: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "Which modality carries it?" in found.stdout
     assert "dead within five years" in out.read_text(encoding="utf-8")
+
+
+def test_patients_without_an_event_are_told_of_in_words(home: Path, tmp_path: Path) -> None:
+    """Nothing is scored, and nothing is claimed: neither balance, nor calibration, nor transfer."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(home / "cohorts" / "pe", folder / "cohorts" / "pe")
+    for name in RUNS:
+        shutil.copytree(home / "runs" / name, folder / "runs" / name)
+    shutil.copytree(home / "encoders", folder / "encoders")
+    cohort = folder / "cohorts" / "pe"
+    subjects = pd.read_parquet(cohort / "subjects.parquet").set_index("subject_id")["split"]
+    outcomes = pd.read_parquet(cohort / "outcomes.parquet")
+    internal = outcomes["subject_id"].map(subjects) == "internal"
+    outcomes["event"] = outcomes["event"].where(~internal, 0).astype(outcomes["event"].dtype)
+    outcomes.to_parquet(cohort / "outcomes.parquet", index=False)
+    out = tmp_path / "r.html"
+    found = run(
+        "--workspace", str(folder), "--task", "mortality", *LESS, "--out", str(out), "--json"
+    )
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    sections = {s.number: s for s in review.sections(told, styles(folder, told))}
+    n = told["splits"]["internal"]["assessment"]["n"]
+    for number in (2, 3, 4, 5, 6, 7):
+        assert f"None of the {n} patients had the event" in " ".join(sections[number].answer)
+    assert "beyond chance" not in " ".join(sections[7].answer)
+    assert not sections[3].parts
+    assert not sections[4].parts
 
 
 @pytest.mark.parametrize(
