@@ -51,6 +51,22 @@ def check_fit(run: AnyRun, cohort: Cohort) -> None:
         run.check_cohort(cohort)
 
 
+def check_together(runs: Sequence[AnyRun], cohort: Cohort) -> None:
+    """Raise CohortError when runs cannot be judged side by side on a cohort, in one sentence."""
+    if not runs:
+        raise CohortError("no run to evaluate; name at least one run folder.")
+    names = [run.config.name for run in runs]
+    if len(set(names)) != len(names):
+        raise CohortError("two runs have the same name; rename one of the folders' configs.")
+    tasks = {run.config.task.name for run in runs}
+    if len(tasks) > 1:
+        raise CohortError(
+            f"the runs predict different tasks ({', '.join(sorted(tasks))}); compare one at a time."
+        )
+    for run in runs:
+        check_fit(run, cohort)
+
+
 def survival_data(cohort: Cohort, task: str, subject_ids: Sequence[int] | Any) -> SurvivalData:
     """Times and events of patients, in the order given."""
     outcomes = cohort.outcomes(task, subject_ids)
@@ -119,18 +135,8 @@ def evaluate(
     predicts: whom one lacks is said under 'left_out'. Raises CohortError when
     runs are for different tasks, names repeat or the split is empty. The result is stored.
     """
-    if not runs:
-        raise CohortError("no run to evaluate; name at least one run folder.")
+    check_together(runs, cohort)
     names = [run.config.name for run in runs]
-    if len(set(names)) != len(names):
-        raise CohortError("two runs have the same name; rename one of the folders' configs.")
-    tasks = {run.config.task.name for run in runs}
-    if len(tasks) > 1:
-        raise CohortError(
-            f"the runs predict different tasks ({', '.join(sorted(tasks))}); compare one at a time."
-        )
-    for run in runs:
-        check_fit(run, cohort)
     task = runs[0].config.task.name
     if runs[0].config.task.kind != "survival":
         raise CohortError(f"task '{task}' is a classification; this comparison is for survival.")

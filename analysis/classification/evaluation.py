@@ -20,7 +20,7 @@ from analysis.classification.data import Floats, LabelData, probability, resampl
 from analysis.classification.delong import auc_interval
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
-from analysis.evaluation import N_RESAMPLES, check_fit
+from analysis.evaluation import N_RESAMPLES, check_together
 from analysis.external import AnyRun, ExternalRun
 from analysis.features import Progress
 from analysis.predict import (
@@ -130,18 +130,8 @@ def without_tuning(rule: str | float, n_classes: int) -> Cutoff:
 
 
 def _check(runs: Sequence[AnyRun], cohort: Cohort) -> None:
-    if not runs:
-        raise CohortError("no run to evaluate; name at least one run folder.")
-    names = [run.config.name for run in runs]
-    if len(set(names)) != len(names):
-        raise CohortError("two runs have the same name; rename one of the folders' configs.")
-    tasks = {run.config.task.name for run in runs}
-    if len(tasks) > 1:
-        raise CohortError(
-            f"the runs predict different tasks ({', '.join(sorted(tasks))}); compare one at a time."
-        )
+    check_together(runs, cohort)
     for run in runs:
-        check_fit(run, cohort)
         task = run.config.task
         if task.kind != "classification":
             raise CohortError(

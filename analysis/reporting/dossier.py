@@ -14,7 +14,7 @@ from analysis.classification.evaluation import evaluate_labels
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.cohort.table_one import table_one
-from analysis.evaluation import N_RESAMPLES, check_fit, evaluate
+from analysis.evaluation import N_RESAMPLES, check_together, evaluate
 from analysis.explain import find_trust
 from analysis.external import AnyRun
 from analysis.imbalance.report import imbalance_report
@@ -116,8 +116,6 @@ def dossier(
 
 
 def _check(runs: Sequence[AnyRun], cohort: Cohort, splits: Sequence[str]) -> None:
-    if not runs:
-        raise CohortError("there is no run to report; name at least one run.")
     if len(runs) > MOST_RUNS:
         raise CohortError(
             f"{len(runs)} runs are more than a reader can compare; choose at most {MOST_RUNS}."
@@ -126,13 +124,7 @@ def _check(runs: Sequence[AnyRun], cohort: Cohort, splits: Sequence[str]) -> Non
         raise CohortError(
             f"cohort '{cohort.spec.name}' has no internal or external test patients for the task."
         )
-    tasks = {run.config.task.name for run in runs}
-    if len(tasks) > 1:
-        raise CohortError(
-            f"the runs predict different tasks ({', '.join(sorted(tasks))}); report one at a time."
-        )
-    for run in runs:
-        check_fit(run, cohort)
+    check_together(runs, cohort)
 
 
 def _about(

@@ -12,7 +12,7 @@ from analysis.classification.evaluation import label_data
 from analysis.classification.observed import ByLabel
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
-from analysis.evaluation import LEARNING_SPLITS, N_RESAMPLES, check_fit, survival_data
+from analysis.evaluation import LEARNING_SPLITS, N_RESAMPLES, check_together, survival_data
 from analysis.external import AnyRun, ExternalRun, baseline_of, log_risk
 from analysis.features import Ids, Progress
 from analysis.predict import (
@@ -84,7 +84,10 @@ def reviewer_statistics(
     }
 
     def make() -> tuple[dict[str, Any], dict[str, Any]]:
-        found = _predictions(runs, cohort, split, store, progress)
+        made = _predictions(runs, cohort, split, store, progress)
+        everyone = {one: cohort.subject_ids(one, task.name) for one in made}
+        lacking = without_prediction(made[split], everyone[split])
+        found = {one: on_common_patients(p, everyone[one]) for one, p in made.items()}
         try:
             if horizon is not None:
                 answer = _survival(
@@ -97,10 +100,6 @@ def reviewer_statistics(
                 )  # fmt: skip
         except ValueError as error:
             raise CohortError(str(error)) from error
-        lacking = without_prediction(
-            [predict_stored(run, cohort, split, store) for run in runs],
-            cohort.subject_ids(split, task.name),
-        )
         return {**_headed(answer, runs, found[split], cohort, split), **lacking}, {}
 
     return dict(store.compute(parameters, make).content)
@@ -111,24 +110,14 @@ Found = Mapping[str, Sequence[Predictions]]
 
 
 def _check(runs: Sequence[AnyRun], cohort: Cohort, split: str, reference: str | None) -> None:
-    if not runs:
-        raise CohortError("no run to assess; name at least one run folder.")
+    check_together(runs, cohort)
     names = [run.config.name for run in runs]
-    if len(set(names)) != len(names):
-        raise CohortError("two runs have the same name; rename one of the folders' configs.")
-    tasks = {run.config.task.name for run in runs}
-    if len(tasks) > 1:
-        raise CohortError(
-            f"the runs predict different tasks ({', '.join(sorted(tasks))}); assess one at a time."
-        )
     if reference is not None and reference not in names:
         raise CohortError(f"there is no run '{reference}' here; choose one of {', '.join(names)}.")
-    for run in runs:
-        check_fit(run, cohort)
-    if not len(cohort.subject_ids(split, runs[0].config.task.name)):
+    task = runs[0].config.task.name
+    if not len(cohort.subject_ids(split, task)):
         raise CohortError(
-            f"cohort '{cohort.spec.name}' has no patients with task '{tasks.pop()}' in split "
-            f"'{split}'."
+            f"cohort '{cohort.spec.name}' has no patients with task '{task}' in split '{split}'."
         )
 
 
@@ -177,9 +166,7 @@ def _predictions(
             found.setdefault(one, []).append(predict_stored(run, cohort, one, store))
             if progress is not None:
                 progress(at * len(runs) + k + 1, len(splits) * len(runs))
-    return {
-        one: on_common_patients(made, cohort.subject_ids(one, task)) for one, made in found.items()
-    }
+    return found
 
 
 def _survival(

@@ -190,7 +190,7 @@ def test_label_runs(home: Path, tmp_path: Path) -> None:
         (["late"], {"horizon_days": 300, "threshold": 1.5}, "above 0 and below 1"),
         (["late"], {"horizon_days": 9999}, "ends before 9999 days"),
         (["late"], {"horizon_days": 300, "reference": "x"}, "there is no run 'x'"),
-        ([], {}, "no run to assess"),
+        ([], {}, "no run to evaluate"),
     ],
 )
 def test_bad_questions_end_in_a_sentence(home, tmp_path, names, options, message) -> None:
