@@ -138,7 +138,9 @@ def _query(workspace: Workspace, desk: PatientDesk, task: Task, run: Run, split:
             "Rank": np.arange(1, SHOWN + 1),
             "Patient": order[:SHOWN].tolist(),
             "Cosine similarity": [number(float(s)) for s in found.similarity[:SHOWN]],
-            "": ["the patient's own" if i == subject else "" for i in order[:SHOWN].tolist()],
+            "Whose": [
+                "the patient's own" if i == subject else "another's" for i in order[:SHOWN].tolist()
+            ],
         }
     )
     st.table(listed.set_index("Rank"))
