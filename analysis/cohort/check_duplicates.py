@@ -140,9 +140,11 @@ def _note(evidence: Evidence, file: str, where: str, groups: list[list[_Copy]], 
         known = [twin for twin in group if twin[0] in split.index]
         if len({twin[0] for twin in known}) < 2:
             continue
-        one_each = {split[twin[0]]: twin for twin in reversed(known)}
-        known = [*one_each.values(), *(twin for twin in known if twin not in one_each.values())]
-        (crossing if len(one_each) > 1 else within).append(known)
+        homes = [str(split[twin[0]]) for twin in known]
+        # One of each split first, because only the first few are shown.
+        again = [home in homes[:at] for at, home in enumerate(homes)]
+        known = [known[at] for at in sorted(range(len(known)), key=lambda at: again[at])]
+        (crossing if len(set(homes)) > 1 else within).append(known)
     for chosen, note, words in (
         (crossing, evidence.report.error, "in different splits "),
         (within, evidence.report.warn, ""),

@@ -24,7 +24,7 @@ _LAWS: tuple[tuple[str, str, Mapping[str, float]], ...] = (
     ("aVL", "I - II / 2", {"I": 1, "II": -0.5, "aVL": -1}),
     ("aVF", "II - I / 2", {"II": 1, "I": -0.5, "aVF": -1}),
 )
-_BROKEN, _HOLDS = 0.3, 0.1
+_BROKEN, _HOLDS, _MOST_CAUSES = 0.3, 0.1, 2
 _HIGH_MV, _LOW_MV = 20.0, 0.02
 _PLAUSIBLE_MV = (0.3, 6.0)
 _SCALES = (
@@ -49,9 +49,10 @@ def check_ecg_leads(evidence: Evidence) -> None:
     itself holds, II = I + III, aVR = -(I + II) / 2, aVL = I - II / 2, aVF = II - I / 2 hold within
     the converter's step, because four electrodes make all six. The residual is given relative to
     what leads that have nothing to do with each other would leave (1); from 0.3 on the law is
-    broken (real files stay below 0.01, noisy simulated ones below 0.05). If one exchange of names,
-    or one lead turned upside down, brings all laws below 0.1, and no other that moves as few leads
-    does, it is named: an error. Otherwise a warning. Exchanged arms keep all laws and are not seen.
+    broken (real files stay below 0.01, simulated ones with noise below 0.05). Where an exchange of
+    names, or one lead turned upside down, brings all laws below 0.1, it is named: an error. Three leads
+    alone cannot tell the two apart, then both are named; more than two causes are not named, and
+    a warning is left. Exchanged arms keep all laws and are not seen.
 
     Units: the median over the leads of the 0.5 to 99.5 % range is above 20 mV or below 0.02 mV
     (usual are 0.5 to 3): an error if in more than half of the recordings, else a warning.
@@ -170,26 +171,32 @@ def _orders(leads: int) -> npt.NDArray[np.int64]:
 
 
 def _remedy(names: list[str], spread: Floats, sums: Floats) -> tuple[str, float]:
-    """The one least change of names or signs with which all laws hold, and what it leaves."""
+    """The least changes of names or signs with which all laws hold, and what they leave.
+
+    A lead turned upside down counts as much as two that are swapped.
+    """
     orders = _orders(len(names))
     signs = 1 - 2 * np.eye(len(names))
     turned = spread * signs[:, :, None] * signs[:, None, :]
     swapped = spread[orders[:, :, None], orders[:, None, :]]
     worst = np.concatenate([_residuals(turned, sums), _residuals(swapped, sums)]).max(axis=1)
-    moved = np.concatenate([np.ones(len(signs)), (orders != np.arange(len(names))).sum(axis=1)])
+    moved = np.concatenate([np.full(len(signs), 2), (orders != np.arange(len(names))).sum(axis=1)])
     good = np.flatnonzero(worst <= _HOLDS)
     if not len(good):
         return "", 0.0
-    least = good[moved[good] == moved[good].min()]
-    if len(least) > 1:
+    least = good[moved[good] == moved[good].min()].tolist()
+    if len(least) > _MOST_CAUSES:
         return "", 0.0
-    at = int(least[0])
-    left = float(worst[at])
-    if at < len(signs):
-        return f"{names[at]} is turned upside down", left
-    order = orders[at - len(signs)]
+    told = [_told(names, at, orders[at - len(names)]) for at in least]
+    return " or ".join(told), float(worst[least].max())
+
+
+def _told(names: list[str], at: int, order: npt.NDArray[np.int64]) -> str:
+    """A change in words: the lead `at` turned, or beyond the leads an order of their rows."""
+    if at < len(names):
+        return f"{names[at]} is turned upside down"
     away = [i for i in range(len(names)) if order[i] != i]
     true = ", ".join(names[order[i]] for i in away)
     if len(away) == 2:
-        return f"{names[away[0]]} and {names[away[1]]} are swapped", left
-    return f"the rows now called {true} are called {', '.join(names[i] for i in away)}", left
+        return f"{names[away[0]]} and {names[away[1]]} are swapped"
+    return f"the rows now called {true} are called {', '.join(names[i] for i in away)}"
