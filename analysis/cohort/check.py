@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from analysis.cohort.check_modalities import check_modality
+from analysis.cohort.guards import run_guards
 from analysis.cohort.readers.frame import read_frame
 from analysis.cohort.report import Problem, Report, some
 from analysis.cohort.schema import (
@@ -51,6 +52,7 @@ def check_cohort(folder: Path | str, deep: bool = False) -> list[Problem]:
                 COHORT_FILE, "truth", f"there is no folder '{spec.truth}'", "add or drop it"
             )
         _modalities(report, spec, subjects, ids, deep)
+        run_guards(report, spec, subjects, deep)
     return sorted(report.problems, key=lambda problem: problem.severity)
 
 

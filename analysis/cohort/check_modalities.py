@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +12,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.cohort.check_duplicates import digests
 from analysis.cohort.check_recordings import check_signals, check_videos
 from analysis.cohort.readers.events import STATIC, EventTable, read_codes, read_events
 from analysis.cohort.readers.frame import integers, read_arrow, read_frame
 from analysis.cohort.readers.index import feature_subjects, read_imaging
 from analysis.cohort.readers.table import column_numbers
 from analysis.cohort.readers.volume import probe_volume, read_volume
-from analysis.cohort.report import Report, some
+from analysis.cohort.report import ListedFile, Report, some
 from analysis.cohort.schema import SUBJECTS_FILE, CohortSpec, ModalitySpec
 from models.contracts import Kind
 
 _NOUNS = {Kind.VOLUME: "scan", Kind.SIGNAL: "recording", Kind.VIDEO: "cine"}
-_File = tuple[int, str, Path, str | None]
-"""Subject, path as the index gives it, whole path, view."""
 
 
 def check_modality(
@@ -93,6 +92,7 @@ def _strangers(
 def _table(report: Report, modality: ModalitySpec, ids: frozenset[int]) -> set[int] | None:
     file, path = modality.path, report.folder / modality.path
     frame = read_frame(path, ("subject_id",))
+    report.tables[file] = frame
     listed = frame["subject_id"].to_numpy(np.int64)
     _strangers(report, file, listed, ids)
     twice = frame["subject_id"][frame["subject_id"].duplicated()].unique()
@@ -143,6 +143,8 @@ def _bag(report: Report, modality: ModalitySpec, ids: frozenset[int]) -> set[int
     if len(broken):
         what = f"{some(broken)} with NaN or infinite features"
         report.error(file, "features", what, "compute them again or remove the instances")
+    if not len(wrong):
+        report.contents[file] = digests(listed, flat.reshape(-1, width or 1))
     pairs = pd.DataFrame({"s": listed, "i": table["instance"].to_pylist()})
     twice = pairs["s"][pairs.duplicated()].unique()
     if len(twice):
@@ -155,6 +157,7 @@ def _events(
 ) -> set[int] | None:
     file, path = modality.path, report.folder / modality.path
     table = read_events(path)
+    report.events[file] = table
     if not len(table):
         report.lack(file, "", "holds no events", "add them or drop the modality")
         return set()
@@ -206,7 +209,7 @@ def _usable(
     return set(np.unique(owner[good]).tolist())
 
 
-def _volumes(report: Report, files: Iterator[_File], deep: bool) -> set[int]:
+def _volumes(report: Report, files: Iterator[ListedFile], deep: bool) -> set[int]:
     having: set[int] = set()
     for subject, text, path, _ in files:
         having.add(subject)
@@ -224,7 +227,7 @@ def _files(
     modality: ModalitySpec,
     subjects: pd.DataFrame,
     ids: frozenset[int],
-) -> Iterator[_File]:
+) -> Iterator[ListedFile]:
     """The files that the imaging index lists and that are there; notes the others."""
     index = read_imaging(report.folder / modality.path)
     rows = index[index["modality"] == name]
@@ -252,4 +255,6 @@ def _files(
         elif not whole.exists():
             report.error(modality.path, where, f"file '{text}' is missing", "add it or its row")
         else:
-            yield int(subject), text, whole, None if view is None else str(view)
+            listed = (int(subject), text, whole, None if view is None else str(view))
+            report.files.setdefault(name, []).append(listed)
+            yield listed

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import pandas as pd
+
+from analysis.cohort.readers.events import EventTable
 from analysis.cohort.schema import CohortError
 
 Severity = Literal["error", "warning"]
 T = TypeVar("T")
+ListedFile = tuple[int, str, Path, str | None]
+"""Subject, path as the imaging index gives it, whole path, view."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,14 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     follows: bool = False
     """The cohort follows another: it need not be fit for training."""
+    events: dict[str, EventTable] = field(default_factory=dict)
+    """What was read of events modalities, by path; the guards need not read it again."""
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """What was read of table modalities, by path."""
+    files: dict[str, list[ListedFile]] = field(default_factory=dict)
+    """Files that the imaging index lists and that are there, by name of the modality."""
+    contents: dict[str, dict[int, str]] = field(default_factory=dict)
+    """sha256 of what each subject has of a bag modality, by path."""
 
     def error(self, file: str, where: str, what: str, remedy: str) -> None:
         """Note something that makes the cohort unusable."""

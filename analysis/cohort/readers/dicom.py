@@ -46,17 +46,29 @@ def read_series(folder: Path) -> tuple[npt.NDArray[np.float32], Affine]:
     first = headers[0][1]
     volume = np.empty((len(headers), int(first.Rows), int(first.Columns)), np.float32)
     for at, (path, _) in enumerate(headers):
-        try:
-            full = pydicom.dcmread(path)
-            slope = float(full.get("RescaleSlope", 1) or 1)
-            intercept = float(full.get("RescaleIntercept", 0) or 0)
-            volume[at] = full.pixel_array.astype(np.float32) * slope + intercept
-        except Exception as error:  # decoders raise whatever they like on a damaged file
-            raise CohortError(
-                f"{path}: the pixels cannot be decoded, perhaps truncated "
-                f"({' '.join(str(error).split())[:120]}); copy the file again."
-            ) from error
+        volume[at] = _hounsfield(path)
     return volume.transpose(2, 1, 0), affine
+
+
+def read_some_slices(folder: Path, count: int) -> npt.NDArray[np.float32]:
+    """(V,) HU of up to `count` slices of the series. Raises CohortError as `read_series`."""
+    headers, _ = _series(folder)
+    chosen = np.unique(np.linspace(0, len(headers) - 1, count).round().astype(int))
+    return np.concatenate([_hounsfield(headers[at][0]).ravel() for at in chosen])
+
+
+def _hounsfield(path: Path) -> npt.NDArray[np.float32]:
+    """(rows, columns) of one slice, slope and intercept applied."""
+    try:
+        full = pydicom.dcmread(path)
+        slope = float(full.get("RescaleSlope", 1) or 1)
+        intercept = float(full.get("RescaleIntercept", 0) or 0)
+        return np.asarray(full.pixel_array.astype(np.float32) * slope + intercept, np.float32)
+    except Exception as error:  # decoders raise whatever they like on a damaged file
+        raise CohortError(
+            f"{path}: the pixels cannot be decoded, perhaps truncated "
+            f"({' '.join(str(error).split())[:120]}); copy the file again."
+        ) from error
 
 
 def _series(folder: Path) -> tuple[list[tuple[Path, pydicom.Dataset]], Affine]:

@@ -183,7 +183,11 @@ def test_real_hancock(real_data, tmp_path: Path) -> None:
     source = real_data("hancock")
     cohort = import_hancock(source, tmp_path / "out")
     assert isinstance(cohort, Cohort)
-    assert [str(p) for p in check_cohort(tmp_path / "out")] == []
+    # Nine patients of the published table have one and the same blood count, to the last digit.
+    (filled_in,) = check_cohort(tmp_path / "out")
+    assert filled_in.severity == "warning"
+    assert filled_in.file == "tables/blood.parquet"
+    assert "9 of 692 rows agree" in filled_in.what
     assert cohort.availability().sum().to_dict() == {
         "clinical": 763,
         "pathological": 763,
