@@ -97,7 +97,7 @@ def check(
         for problem in problems:
             style = "red" if problem.severity == "error" else "yellow"
             out_console.print(
-                f"{problem.severity}: {problem}",
+                str(problem),
                 style=style,
                 markup=False,
                 highlight=False,

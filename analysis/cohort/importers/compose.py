@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.cohort.check import check_cohort
@@ -82,8 +83,9 @@ def creating(
     subjects: pd.DataFrame,
     outcomes: pd.DataFrame,
     note: Note,
+    name: str = "",
 ) -> Iterator[Addition]:
-    """Write a cohort of `subjects` and `outcomes`; inside, the first modality may be added.
+    """Write a cohort of `subjects` and `outcomes`; inside, the modality `name` may be added.
 
     Raises CohortError, and leaves nothing behind, when the check finds an error.
     """
@@ -91,7 +93,7 @@ def creating(
         write_subjects(folder, subjects)
         write_outcomes(folder, outcomes)
         write_spec(spec, folder)
-        addition = Addition(Cohort.open(folder), folder, Path(IMPORTED))
+        addition = Addition(Cohort.open(folder), folder, Path(IMPORTED) / (name or "first"))
         yield addition
         made = spec.model_copy(update={"modalities": {**spec.modalities, **addition.modalities}})
         write_spec(made, folder)
@@ -235,11 +237,19 @@ class Persons:
             known.setdefault(name, []).append(int(subject))
         return {name: tuple(subjects) for name, subjects in known.items()}
 
+    @cached_property
+    def _studies(self) -> Mapping[str, tuple[int, ...]]:
+        if "study_id" not in self.cohort.subjects:
+            return {}
+        studies = self.cohort.subjects["study_id"].dropna()
+        pairs = zip(studies.index.to_numpy(np.int64), studies, strict=True)
+        return {str(name): (int(subject),) for subject, name in pairs}
+
     def subjects(self, source_id: object) -> tuple[int, ...]:
-        """subject_ids of a person, () for a stranger."""
+        """subject_ids of a person, or of a study of one; () for a stranger."""
         name = self.identities.name(source_id)
         self.asked.add(name)
-        found = self._subjects.get(name, ())
+        found = self._subjects.get(name) or self._studies.get(name, ())
         if found:
             self.found.add(name)
         return found
