@@ -155,7 +155,7 @@ def adding(
             update={"modalities": {**cohort.spec.modalities, **addition.modalities}}
         )
         try:
-            _accept(out, spec, note, out)
+            _accept(out, spec, note, out, addition.place())
             write_spec(spec, partial)
             os.replace(partial / COHORT_FILE, out / COHORT_FILE)
         except BaseException:
@@ -201,8 +201,8 @@ def _same_key(cohort: Cohort, identities: Identities) -> None:
     )
 
 
-def _accept(folder: Path, spec: CohortSpec, note: Note, out: Path) -> None:
-    """Tell the warnings of the check. Raises CohortError on an error among its problems.
+def _accept(folder: Path, spec: CohortSpec, note: Note, out: Path, about: str = "") -> None:
+    """Tell the check's warnings of the files `about`. Raises CohortError on an error.
 
     That a patient has no modality yet is no error here: another import may bring one.
     """
@@ -212,7 +212,7 @@ def _accept(folder: Path, spec: CohortSpec, note: Note, out: Path) -> None:
         waiting = problem.file == SUBJECTS_FILE and "without any modality" in problem.what
         if problem.severity == "error" and not waiting:
             errors.append(problem)
-        else:
+        elif problem.file.startswith(about):
             note(f"warning: {str(problem).partition(': ')[2]}")
     if errors:
         more = f" ({len(errors) - 1} more errors)" if len(errors) > 1 else ""

@@ -29,6 +29,7 @@ from analysis.cohort.importers.compose import (
     study_spec,
 )
 from analysis.cohort.importers.identities import DAY_US, Identities
+from analysis.cohort.importers.meds_values import add_values
 from analysis.cohort.importers.outcomes import COLUMNS, stratum
 from analysis.cohort.importers.splits import draw_splits_by_person, read_splits
 from analysis.cohort.importers.study import DEATH, Outcome, Study
@@ -57,6 +58,8 @@ def import_meds(
 ) -> None:
     """Make a cohort `out` of the record `src`, or add its events to one as the modality `name`.
 
+    Where `study.modalities[name].values` names measurements, the modality is a table of those.
+
     A new cohort holds everyone who has a time zero (`study.index`) and is alive then; outcomes are
     the first of a task's codes after it. Raises CohortError in one sentence; nothing is then left
     behind.
@@ -66,13 +69,15 @@ def import_meds(
     if is_cohort(out):
         with adding(out, name, known, note, replace) as addition:
             persons = Persons(addition.cohort, known)
-            _add(addition, name, files, persons, study, src, note)
+            add = add_values if study.modality(name, "").values else _add
+            add(addition, name, files, persons, study, src, note)
             persons.tell(note, name, src)
         return
     subjects, outcomes = _patients(files, study, known, src, note)
     spec = study_spec(study, {}, known, "a record in MEDS")
     with creating(out, spec, subjects, outcomes, note, name) as addition:
-        _add(addition, name, files, Persons(addition.cohort, known), study, src, note)
+        add = add_values if study.modality(name, "").values else _add
+        add(addition, name, files, Persons(addition.cohort, known), study, src, note)
 
 
 # ---------------------------------------------------------------- who and when

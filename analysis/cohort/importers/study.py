@@ -183,12 +183,26 @@ class Splitting(_Strict):
     seed: int = Field(default=0, ge=0)
 
 
+class Measured(_Strict):
+    """A measurement in a record. codes: any of which may hold it. within_days: before time zero."""
+
+    codes: Codes
+    unit: str = ""
+    title: str = ""
+    within_days: float | None = Field(default=None, gt=0)
+
+
 class StudyModality(_Strict):
-    """A modality in words. columns: of a table; all numeric ones where none is named."""
+    """A modality in words.
+
+    columns: of a table; all that can be read where none is named. values: of a record, which then
+    becomes a table of the last values by time zero.
+    """
 
     title: str = ""
     unit: str = ""
     columns: dict[str, Column] = {}
+    values: dict[Name, Measured] = {}
 
 
 class Study(_Strict):
