@@ -30,6 +30,9 @@ def import_table_command(
         str,
         typer.Option("--as", help="Modality that its columns become; without it outcomes only."),
     ] = "",
+    id_column: Annotated[
+        str, typer.Option("--id", help="Column with the ids, where study.yaml has another.")
+    ] = "",
     key: Key = None,
     replace: Replace = False,
 ) -> None:
@@ -45,6 +48,7 @@ def import_table_command(
             read_study(study),
             name=name,
             identities=Identities(read_key(key)),
+            id_column=id_column,
             replace=replace,
             note=_note,
         )

@@ -8,7 +8,9 @@ it, so that a reader, and a process that is killed, never leave half of one.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -87,8 +89,12 @@ def creating(
 ) -> Iterator[Addition]:
     """Write a cohort of `subjects` and `outcomes`; inside, the modality `name` may be added.
 
+    The importer fills `addition.modalities`, as in `adding`.
+
     Raises CohortError, and leaves nothing behind, when the check finds an error.
     """
+    if name:
+        _check_name(name)
     with atomic_folder(out) as folder:
         write_subjects(folder, subjects)
         write_outcomes(folder, outcomes)
@@ -127,6 +133,31 @@ class Addition:
 @contextmanager
 def adding(
     out: Path, name: str, identities: Identities, note: Note, replace: bool = False
+) -> Iterator[Addition]:
+    """`_adding`, one at a time: a second import into the same cohort waits for the first."""
+    _check_name(name)
+    if not is_cohort(out):
+        Cohort.open(out)  # says what is wrong
+    home = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(home, fcntl.LOCK_EX)
+        with _adding(out, name, identities, note, replace) as addition:
+            yield addition
+    finally:
+        os.close(home)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+        raise CohortError(
+            f"--as '{name[:60]}': the name of a modality starts with a small letter and holds only "
+            "small letters, digits and _ (at most 40); rename it."
+        )
+
+
+@contextmanager
+def _adding(
+    out: Path, name: str, identities: Identities, note: Note, replace: bool
 ) -> Iterator[Addition]:
     """Add the modality `name` to a cohort; inside, its files are written.
 
@@ -176,6 +207,8 @@ def _free(home: Path, name: str) -> str:
 
 def _sweep(out: Path, spec: CohortSpec) -> None:
     """Remove what no modality names: left by a kill, or replaced."""
+    for path in out.glob(".*.partial-*"):
+        shutil.rmtree(path, ignore_errors=True)
     used = {Path(m.path).parts[1] for m in spec.modalities.values() if _imported(m.path)}
     for path in (out / IMPORTED).iterdir():
         if path.name not in used:
@@ -220,16 +253,23 @@ def _accept(folder: Path, spec: CohortSpec, note: Note, out: Path, about: str = 
 
 
 class Persons:
-    """Which subjects of a cohort a source's person is."""
+    """Which subjects of a cohort a source's person is.
 
-    def __init__(self, cohort: Cohort, identities: Identities) -> None:
+    studies_first: ids are those of studies where the cohort has such a study, else of persons;
+    otherwise the other way round.
+    """
+
+    def __init__(self, cohort: Cohort, identities: Identities, studies_first: bool = False) -> None:
         self.cohort = cohort
         self.identities = identities
         self.asked: set[str] = set()
         self.found: set[str] = set()
+        self._reached: set[int] = set()
+        both = (self._studies, self._persons) if studies_first else (self._persons, self._studies)
+        self._by_name = {**both[1], **both[0]}
 
     @cached_property
-    def _subjects(self) -> Mapping[str, tuple[int, ...]]:
+    def _persons(self) -> Mapping[str, tuple[int, ...]]:
         known: dict[str, list[int]] = {}
         sources = self.cohort.subjects["source_id"]
         for subject, source in zip(sources.index, sources, strict=True):
@@ -249,13 +289,17 @@ class Persons:
         """subject_ids of a person, or of a study of one; () for a stranger."""
         name = self.identities.name(source_id)
         self.asked.add(name)
-        found = self._subjects.get(name) or self._studies.get(name, ())
+        found = self._by_name.get(name, ())
         if found:
             self.found.add(name)
+            self._reached.update(found)
         return found
 
     def table(self, source_ids: Iterable[object]) -> pd.DataFrame:
-        """Rows of source_id, subject_id, shift_us for those who are in the cohort."""
+        """Rows of source_id, subject_id, shift_us for those who are in the cohort.
+
+        shift_us is that of the id: of a person's, not of the id of a study of theirs.
+        """
         rows = [
             (source, subject, self.identities.shift_us(source))
             for source in dict.fromkeys(source_ids)
@@ -266,20 +310,21 @@ class Persons:
     def tell(self, note: Note, what: str, src: Path) -> None:
         """Say who was found. Raises CohortError when nobody was, with ids of both sides."""
         if not self.found:
-            theirs = _examples(sorted(self.asked))
-            ours = _examples(sorted(self._subjects))
+            theirs, ours = _examples(sorted(self.asked)), _examples(sorted(self._persons))
             raise CohortError(
                 f"{src}: none of its {len(self.asked)} persons ({theirs}) is in the cohort, whose "
                 f"ids are {ours}; compare the ids, or say with --id which column has them."
             )
-        without = len(self._subjects) - len(self.found)
+        everybody = len(self.cohort.subjects)
+        unit = "patients" if len(self._persons) == everybody else "studies"
+        without = everybody - len(self._reached)
+        strangers = len(self.asked) - len(self.found)
         note(
-            f"{what}: {len(self.found):,} of {len(self._subjects):,} persons of the cohort"
+            f"{what}: {len(self._reached):,} of {everybody:,} {unit} of the cohort"
             + (f", {without:,} without" if without else "")
             + (
-                f"; {len(self.asked) - len(self.found):,} persons of the source are not in the "
-                "cohort and were left out."
-                if len(self.asked) > len(self.found)
+                f"; {strangers:,} of the source are not in the cohort and were left out."
+                if strangers
                 else "."
             )
         )

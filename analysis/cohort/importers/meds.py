@@ -7,7 +7,6 @@ and when, once to write the events of those who are in the cohort. Memory holds 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.cohort.importers.codes import CodeSet
 from analysis.cohort.importers.compose import (
     Addition,
     Note,
@@ -30,7 +30,7 @@ from analysis.cohort.importers.compose import (
 )
 from analysis.cohort.importers.identities import DAY_US, Identities
 from analysis.cohort.importers.meds_values import add_values
-from analysis.cohort.importers.outcomes import COLUMNS, stratum
+from analysis.cohort.importers.outcomes import COLUMNS, refuse_two_sources, stratum
 from analysis.cohort.importers.splits import draw_splits_by_person, read_splits
 from analysis.cohort.importers.study import DEATH, Outcome, Study
 from analysis.cohort.readers.events import STATIC, EventTable, event_files, read_codes, read_events
@@ -83,18 +83,6 @@ def import_meds(
 # ---------------------------------------------------------------- who and when
 
 
-class CodeSet:
-    """Codes by pattern: `*` stands for anything, everything else for itself."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        parts = (".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns)
-        self._pattern = re.compile("|".join(f"(?:{part})" for part in parts))
-
-    def of(self, codes: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """(C,) bool: which of the codes belong to the set."""
-        return np.asarray([self._pattern.fullmatch(code) is not None for code in codes], bool)
-
-
 @dataclass
 class _Facts:
     """By person (int64 index), microseconds since 1970 or _NEVER: what decides who is in."""
@@ -108,8 +96,8 @@ class _Facts:
         index = study.index
         assert index is not None
         assert index.codes is not None
-        starts = _rows(table, CodeSet(index.codes)) & timed
-        birth, death = _rows(table, CodeSet([BIRTH])), _rows(table, CodeSet([DEATH])) & timed
+        starts = CodeSet(index.codes).rows(table) & timed
+        birth, death = CodeSet([BIRTH]).rows(table), CodeSet([DEATH]).rows(table) & timed
         frame = pd.DataFrame(index=pd.Index(table.subject_ids, name="person"))
         frame["index"] = (_last if index.which == "last" else _first)(table, starts)
         frame["birth"] = _first(table, birth & timed)
@@ -119,7 +107,7 @@ class _Facts:
         sexes = {code: sex for code, sex in _SEXES.items() if code in table.codes}
         frame["sex"] = None
         for code, sex in sexes.items():
-            having = table.row_subjects()[_rows(table, CodeSet([code]))]
+            having = table.row_subjects()[CodeSet([code]).rows(table)]
             frame.loc[np.unique(having), "sex"] = sex
         return cls(frame)
 
@@ -132,13 +120,6 @@ class _Facts:
         merged = frame.groupby(level=0).agg(how)
         merged["index"] = merged["index"].replace(-_NEVER, _NEVER)
         return cls(merged.sort_index())
-
-
-def _rows(table: EventTable, wanted: CodeSet) -> npt.NDArray[np.bool_]:
-    """(E,) bool: events of a code of the set."""
-    if not len(table):
-        return np.zeros(0, bool)
-    return np.asarray(wanted.of(table.codes)[table.code_index], bool)
 
 
 def _first(table: EventTable, rows: npt.NDArray[np.bool_]) -> pd.Series[Any]:
@@ -166,6 +147,7 @@ def _patients(
             "column of times belongs to a table, which is imported first ('fusionlens import "
             "table')."
         )
+    refuse_two_sources(study, src)
     waiting = [name for name, task in study.tasks.items() if not task.from_record]
     if waiting:
         raise CohortError(
@@ -253,16 +235,16 @@ def _of_task(table: EventTable, facts: pd.DataFrame, task: Outcome) -> pd.DataFr
     zero = facts["index"].reindex(table.subject_ids).fillna(_NEVER).astype("int64")
     owner_zero = np.repeat(zero.to_numpy(), np.diff(table.starts))
     timed = table.time_us != STATIC
-    hits = _rows(table, CodeSet(task.codes or ())) & timed
+    hits = CodeSet(task.codes or ()).rows(table) & timed
     # A patient who was alive at time zero and died on a bare date of that day died after it.
     dated = (table.time_us % DAY_US == 0) & (owner_zero - table.time_us < DAY_US)
-    after = (table.time_us > owner_zero) | (dated & _rows(table, CodeSet([DEATH])))
+    after = (table.time_us > owner_zero) | (dated & CodeSet([DEATH]).rows(table))
     frame = pd.DataFrame(index=pd.Index(table.subject_ids, name="person"))
     frame["before"] = _first(table, hits & ~after) != _NEVER
     frame["event"] = _first(table, hits & after)
     frame["until"] = -_NEVER
     if task.until:
-        frame["until"] = _last(table, _rows(table, CodeSet(task.until)) & timed)
+        frame["until"] = _last(table, CodeSet(task.until).rows(table) & timed)
     return frame
 
 
@@ -273,7 +255,9 @@ def _told(
     zero, death = facts["index"], facts["death"]
     end = found["until"] if task.until else facts["last"]
     end = end.clip(upper=death.where(death != _NEVER, end))
-    event = found["event"]
+    # What is entered after death (bills, corrections) did not happen then.
+    alive = found["event"] <= (death + _within_day(death)).where(death != _NEVER, _NEVER)
+    event = found["event"].where(alive, _NEVER)
     happened = event != _NEVER
     kept = pd.Series(True, index=facts.index)
     if not task.again:
@@ -306,8 +290,13 @@ def _splits(
         raise CohortError(
             f"{src}: split.external names sites, which a record does not have; take it out."
         )
+    if study.split.column is not None:
+        raise CohortError(
+            f"{src}: split.column names a column of a table, which a record does not have; take "
+            "it out, then metadata/subject_splits.parquet is read, or splits are drawn."
+        )
     file = src / SPLITS_FILE
-    if study.split.column is not None or not (src.is_dir() and file.is_file()):
+    if not (src.is_dir() and file.is_file()):
         event = stratum(outcomes, subjects.index, next(iter(study.tasks)))
         return draw_splits_by_person(event, subjects["source_id"], study.split.seed)
     frame = read_frame(file, ("subject_id", "split"))
@@ -363,6 +352,10 @@ def _shard(table: EventTable, rows: pd.DataFrame) -> pa.Table:
     shift = np.repeat(order["shift_us"].to_numpy(np.int64), counts)
     time = table.time_us[at]
     static = time == STATIC
+    # A death dated without a time may be any moment of its day. It is entered at the end: a
+    # patient who was alive at time zero must not seem dead to a model by then.
+    dated = ~static & CodeSet([DEATH]).rows(table)[at] & (time % DAY_US == 0)
+    shift = shift + np.where(dated, DAY_US - 1, 0)
     text = table.text_index[at]
     value = table.value[at]
     columns = {

@@ -6,12 +6,13 @@ before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from analysis.cohort.importers.codes import CodeSet
 from analysis.cohort.importers.compose import Addition, Note, Persons
 from analysis.cohort.importers.identities import DAY_US
 from analysis.cohort.importers.study import Measured, Study
@@ -36,7 +37,8 @@ def add_values(
     """
     said = study.modality(name, name.replace("_", " ").capitalize())
     zero = addition.cohort.subjects["index_time"]
-    parts, seen = [], set()
+    parts: list[pd.DataFrame] = []
+    seen: set[str] = set()
     for file in files:
         table = read_events(file)
         seen |= set(table.codes)
@@ -44,18 +46,17 @@ def add_values(
         if len(rows):
             parts.append(_of_shard(table, rows, said.values, zero))
     for column, measured in said.values.items():
-        absent = [code for code in measured.codes if code not in seen]
-        if len(absent) == len(measured.codes):
+        if not CodeSet(measured.codes).of(sorted(seen)).any():
             raise CohortError(
-                f"{src}: code '{absent[0]}' of modalities.{name}.values.{column} does not occur; "
-                "correct it."
+                f"{src}: code '{measured.codes[0]}' of modalities.{name}.values.{column} does not "
+                "occur; correct it."
             )
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=list(said.values))
-    # A person may be in several shards: the later one wins, as its row comes from a later time.
-    latest = found.groupby(level=0).last() if len(found) else found
-    latest = latest[latest.notna().any(axis=1)]
+    latest = _latest(parts, list(said.values))
     if not len(latest):
-        raise CohortError(f"{src}: nobody in the cohort has a value of '{name}' by time zero.")
+        raise CohortError(
+            f"{src}: nobody in the cohort has a value of '{name}' by time zero; compare the codes "
+            "and time zero in study.yaml."
+        )
     columns = {
         column: Column(unit=measured.unit, title=measured.title)
         for column, measured in said.values.items()
@@ -72,23 +73,35 @@ def add_values(
     note(f"{name}: {len(latest):,} of {len(zero):,} subjects have a value ({counts}).")
 
 
+def _latest(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """By subject_id one column each, NaN where none. A person may be in several shards."""
+    if not parts:
+        return pd.DataFrame(columns=list(columns))
+    found = pd.concat(parts).sort_values("time", kind="stable")
+    return pd.DataFrame(
+        {
+            column: found[found["column"] == column].groupby("subject_id")["value"].last()
+            for column in columns
+        }
+    )
+
+
 def _of_shard(
     table: EventTable,
     rows: pd.DataFrame,
-    wanted: dict[str, Measured],
+    wanted: Mapping[str, Measured],
     zero: pd.Series[pd.Timestamp],
 ) -> pd.DataFrame:
-    """By subject_id: the last finite value of each column by time zero, NaN where none."""
-    codes = {code: at for at, code in enumerate(table.codes)}
-    found = {}
+    """Rows of subject_id, column, time, value: each last finite value by time zero."""
     owner = table.row_subjects()
     limits = zero.to_numpy("datetime64[us]").astype(np.int64)
     of_subject = dict(zip(zero.index.to_numpy(np.int64).tolist(), limits.tolist(), strict=True))
     limit = rows["subject_id"].map(of_subject).to_numpy(np.int64) - rows["shift_us"].to_numpy()
+    asked = rows[["source_id", "subject_id"]].assign(limit=limit)
+    measurable = np.isfinite(table.value) & (table.time_us != STATIC)
+    found = []
     for column, measured in wanted.items():
-        here = [codes[code] for code in measured.codes if code in codes]
-        chosen = np.isin(table.code_index, here) & np.isfinite(table.value)
-        chosen &= table.time_us != STATIC
+        chosen = CodeSet(measured.codes).rows(table) & measurable
         events = pd.DataFrame(
             {
                 "source_id": owner[chosen],
@@ -96,13 +109,10 @@ def _of_shard(
                 "value": table.value[chosen],
             }
         )
-        asked = pd.DataFrame(
-            {"source_id": rows["source_id"], "subject_id": rows["subject_id"], "limit": limit}
-        )
         both = asked.merge(events, on="source_id")
         kept = both["time"] <= both["limit"]
         if measured.within_days is not None:
             kept &= both["limit"] - both["time"] <= measured.within_days * DAY_US
-        last = both[kept].sort_values("time", kind="stable").groupby("subject_id")["value"].last()
-        found[column] = last
-    return pd.DataFrame(found, index=pd.Index(rows["subject_id"], name="subject_id"))
+        last = both[kept].sort_values("time", kind="stable").groupby("subject_id").tail(1)
+        found.append(last[["subject_id", "time", "value"]].assign(column=column))
+    return pd.concat(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,17 @@ def _present(parts: list[pd.DataFrame]) -> list[str]:
     return [name for name in COLUMNS if any(name in part for part in parts)]
 
 
+def refuse_two_sources(study: Study, src: Path) -> None:
+    """Raise CohortError where some tasks come from a record and some from columns."""
+    record = [name for name, task in study.tasks.items() if task.from_record]
+    table = [name for name, task in study.tasks.items() if not task.from_record]
+    if record and table:
+        raise CohortError(
+            f"{src}: the outcome of task '{record[0]}' lies in a record and that of '{table[0]}' "
+            "in columns of a table, but one source makes a cohort; keep the tasks of one of them."
+        )
+
+
 def columns_of_outcomes(study: Study) -> set[str]:
     """Columns that tell an outcome, which must never be read as a predictor."""
     used: set[str | None] = set()
@@ -64,48 +76,58 @@ def _column(frame: pd.DataFrame, name: str | None, where: str) -> pd.Series[str]
     return frame[name]
 
 
-def _texts(values: pd.Series[str]) -> pd.Series[str]:
-    return values.map(as_text, na_action="ignore")
+def _texts(values: pd.Series[str], unknown: tuple[str, ...]) -> pd.Series[str]:
+    """Cells as they are compared with study.yaml; missing where empty or not known."""
+    texts = values.map(as_text, na_action="ignore").astype(object)
+    return texts.mask(texts.isin(("", *unknown)), None)
 
 
-def _numbers(values: pd.Series[str], where: str) -> pd.Series[float]:
+def numbers_of(values: pd.Series[Any], where: str) -> pd.Series[float]:
+    """Cells as float64, NaN where empty. Raises CohortError on one that is no number."""
     numbers = pd.to_numeric(values, errors="coerce")
     odd = values.notna() & numbers.isna()
     if odd.any():
         first = str(values[odd].iloc[0])[:40]
-        raise CohortError(f"{where}: holds '{first}', which is no number; mend or empty it.")
+        raise CohortError(f"{where} holds '{first}', which is no number; mend or empty it.")
     return numbers.astype("float64")
 
 
 def _classes(task: Outcome, frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    given = _texts(_column(frame, task.label, where))
-    order = {value: at for at, value in enumerate(task.classes)}
+    given = _texts(_column(frame, task.label, where), task.unknown)
+    order = {value: at for at, value in enumerate(task.class_texts)}
     _explained(given, order, f"{where}: column '{task.label}'", "classes")
     return pd.DataFrame({"label": given.map(order).astype("float64")})
 
 
 def _times(task: Outcome, frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    time = _numbers(_column(frame, task.time, where), f"{where}: column '{task.time}'")
-    given = _texts(_column(frame, task.event, where))
-    meaning = dict.fromkeys(task.happened or (), 1.0)
-    meaning |= dict.fromkeys(task.censored or (), 0.0)
-    if task.happened is None or task.censored is None:
-        other = 1.0 if task.happened is None else 0.0
-        meaning |= {v: other for v in given.dropna().unique() if v not in meaning}
-        if task.happened is not None and not given.isin(task.happened).any():
-            seen = ", ".join(f"'{v}'" for v in sorted(given.dropna().unique())[:6])
-            raise CohortError(
-                f"{where}: column '{task.event}' never holds {_or(task.happened)} (it holds "
-                f"{seen}); correct 'happened'."
-            )
-        if len(given.dropna().unique()) > 2:
-            seen = ", ".join(f"'{v}'" for v in sorted(given.dropna().unique())[:6])
-            raise CohortError(
-                f"{where}: column '{task.event}' holds {seen}; say under both 'happened' and "
-                "'censored' what each means."
-            )
+    time = numbers_of(_column(frame, task.time, where), f"{where}: column '{task.time}'")
+    given = _texts(_column(frame, task.event, where), task.unknown)
+    meaning = _meaning(task, given, f"{where}: column '{task.event}'")
     _explained(given, meaning, f"{where}: column '{task.event}'", "happened or censored")
     return pd.DataFrame({"time_days": time * DAYS[task.unit], "event": given.map(meaning)})
+
+
+def _meaning(task: Outcome, given: pd.Series[str], where: str) -> dict[str, float]:
+    """1 or 0 by value of the event column; a polarity that is not given is the other value's."""
+    meaning = dict.fromkeys(task.happened or (), 1.0) | dict.fromkeys(task.censored or (), 0.0)
+    if task.happened is not None and task.censored is not None:
+        return meaning
+    field, value = ("censored", 0.0) if task.happened is None else ("happened", 1.0)
+    values = sorted(given.dropna().unique())
+    others = [seen for seen in values if seen not in meaning]
+    shown = ", ".join(f"'{seen}'" for seen in values[:6]) + (", …" if len(values) > 6 else "")
+    # One that is never seen may be misspelt, and then everybody would be taken for the other.
+    if len(others) == len(values):
+        raise CohortError(
+            f"{where} never holds {_or(tuple(meaning))} (it holds {shown or 'nothing'}); correct "
+            f"'{field}'."
+        )
+    if len(others) > 1:
+        raise CohortError(
+            f"{where} holds {shown}; say under 'happened', 'censored' and 'unknown' what each "
+            "means."
+        )
+    return meaning | dict.fromkeys(others, 1.0 - value)
 
 
 def _dates(
@@ -133,13 +155,13 @@ def _dates(
 def read_times(values: pd.Series[str], where: str) -> pd.Series[pd.Timestamp]:
     """Times as datetime64[us] without zone; empty cells are NaT. Raises CohortError otherwise."""
     if pd.api.types.is_numeric_dtype(values) and values.notna().any():
-        raise CohortError(f"{where}: holds numbers, not times; write them as 2020-01-31 12:00.")
+        raise CohortError(f"{where} holds numbers, not times; write them as 2020-01-31 12:00.")
     try:
         times = pd.to_datetime(values, utc=True, format="ISO8601")
         return times.dt.tz_localize(None).astype("datetime64[us]")
     except (ValueError, TypeError, OverflowError) as error:
         raise CohortError(
-            f"{where}: holds what is no time ({' '.join(str(error).split())[:80]}); write times as "
+            f"{where} holds what is no time ({' '.join(str(error).split())[:80]}); write times as "
             "2020-01-31 12:00."
         ) from error
 
@@ -147,7 +169,10 @@ def read_times(values: pd.Series[str], where: str) -> pd.Series[pd.Timestamp]:
 def _explained(given: pd.Series[str], meaning: Mapping[str, float], where: str, field: str) -> None:
     unknown = sorted(set(given.dropna()) - set(meaning))
     if unknown:
-        raise CohortError(f"{where}: holds '{unknown[0][:40]}'; say what it means under {field}.")
+        raise CohortError(
+            f"{where} holds '{unknown[0][:40]}'; say what it means under {field}, or list it under "
+            "'unknown'."
+        )
 
 
 def _or(values: tuple[str, ...]) -> str:

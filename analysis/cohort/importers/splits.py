@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from analysis.cohort.importers.study import as_text
 from analysis.cohort.schema import CohortError, Split
 
 
@@ -23,7 +24,10 @@ def draw_splits(event: pd.Series[bool], seed: int) -> pd.Series[str]:
         left = event.loc[rest]
         _, tuning = train_test_split(rest, test_size=0.2, stratify=left, random_state=seed)
     except ValueError as error:
-        raise CohortError(f"too few patients to split ({error}); use the whole table.") from error
+        raise CohortError(
+            f"too few patients, or too few with the event, to split ({error}); take more patients, "
+            "or say who is in which split."
+        ) from error
     split.loc[internal] = Split.INTERNAL.value
     split.loc[tuning] = Split.TUNING.value
     return split
@@ -71,14 +75,16 @@ KNOWN_SPLITS = {
 def read_splits(given: pd.Series[str], values: Mapping[str, Split], where: str) -> pd.Series[str]:
     """A data set's own names of splits as those of a cohort. where: named in errors.
 
+    values: what names mean that are not known, in small letters.
+
     Raises CohortError on a name that is neither in `values` nor known, or on an empty cell.
     """
     if given.isna().any():
         raise CohortError(
             f"{where}: is empty in {int(given.isna().sum())} rows; fill it or leave the rows out."
         )
-    known = {**KNOWN_SPLITS, **{name.strip().lower(): split for name, split in values.items()}}
-    names = given.map(str).str.strip().str.lower()
+    known = {**KNOWN_SPLITS, **values}
+    names = given.map(as_text)
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise CohortError(

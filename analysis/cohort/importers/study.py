@@ -20,9 +20,13 @@ which stands for anything.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import (
     BaseModel,
@@ -55,20 +59,36 @@ class _Strict(BaseModel):
 
 
 def _texts(value: Any) -> Any:
-    """YAML reads yes and 1 as true and a number; values of a column are compared as texts."""
+    """YAML reads true and 1 as what they are; values of a column are compared as texts."""
     return tuple(map(as_text, value)) if isinstance(value, list | tuple) else value
 
 
-def as_text(value: Any) -> str:
-    """A cell as it is compared with what study.yaml lists: 1.0 is '1', true is 'true'."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
+def _names(value: Any) -> Any:
+    return tuple(map(as_name, value)) if isinstance(value, list | tuple) else value
+
+
+def _keys(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {as_text(name): as_text(meaning) for name, meaning in value.items()}
+
+
+def as_name(value: Any) -> str:
+    """A cell as text, the way it is written: 1.0 is '1', true is 'true'."""
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value).strip().lower()
+    return str(value).strip()
+
+
+def as_text(value: Any) -> str:
+    """`as_name` without regard to capitals: how cells are compared with study.yaml."""
+    return as_name(value).lower()
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
 class Columns(_Strict):
@@ -114,6 +134,7 @@ class Outcome(_Strict):
     event_date, last_date: columns of dates instead, counted from time zero; the event happened
     where event_date is filled.
     label: column of a class; classes: its values in order, the first is 'no' of two.
+    unknown: values of `event` or `label` that mean that it is not known, like an empty cell.
     """
 
     kind: Literal["survival", "classification"] = "survival"
@@ -132,7 +153,17 @@ class Outcome(_Strict):
     event_date: str | None = None
     last_date: str | None = None
     label: str | None = None
-    classes: Texts = ()
+    classes: Names = ()
+    unknown: Texts = ()
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Outcome:
+        lists = (self.happened or (), self.censored or (), self.unknown, self.class_texts)
+        listed = [value for values in lists for value in values]
+        twice = sorted({value for value in listed if listed.count(value) > 1})
+        if twice:
+            raise ValueError(f"'{twice[0]}' is given two meanings; keep one")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Outcome:
@@ -164,6 +195,11 @@ class Outcome(_Strict):
         return self
 
     @property
+    def class_texts(self) -> tuple[str, ...]:
+        """The classes as cells are compared with them."""
+        return tuple(map(as_text, self.classes))
+
+    @property
     def from_record(self) -> bool:
         """Whether it is found in the events of a record rather than in columns."""
         return self.codes is not None
@@ -178,13 +214,16 @@ class Splitting(_Strict):
     """
 
     column: str | None = None
-    values: dict[str, Split] = {}
+    values: Annotated[dict[str, Split], BeforeValidator(_keys)] = {}
     external: Texts = ()
     seed: int = Field(default=0, ge=0)
 
 
 class Measured(_Strict):
-    """A measurement in a record. codes: any of which may hold it. within_days: before time zero."""
+    """A measurement in a record. codes: any of which may hold it. within_days: before time zero.
+
+    The numbers are taken as they are, so all codes must count in the same unit.
+    """
 
     codes: Codes
     unit: str = ""
@@ -235,16 +274,73 @@ def read_study(path: Path | str) -> Study:
     if path.stat().st_size > MOST_BYTES:
         raise CohortError(f"{path}: is larger than a description of a study; name another file.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # Aliases can make a short text unfold without end, and nothing here has a use for them.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it uses aliases, *name")
+        content = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         where = " ".join(str(error).split())[:200]
         raise CohortError(f"{path}: not readable as YAML ({where}); mend it.") from error
     if not isinstance(content, dict):
-        raise CohortError(f"{path}: expected named fields, found {type(content).__name__}.")
+        raise CohortError(
+            f"{path}: expected named fields such as 'name' and 'tasks', found "
+            f"{type(content).__name__}; see the example in the README."
+        )
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        what = first["msg"].removeprefix("Value error, ")
-        raise CohortError(f"{path}: field '{where}': {what}.") from error
+        raise CohortError(f"{path}: {_told(error)}.") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `yes` is a text (as in YAML 1.2) and a name may be given only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            line = node.start_mark.line + 1
+            raise ValueError(f"'{twice[0]}' is given twice in the block from line {line}")
+        return super().construct_mapping(node, deep)
+
+
+_TRUTH = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _TRUTH, list("tTfF"))
+
+
+def _told(error: ValidationError) -> str:
+    """The first thing that is wrong with a study, as a sentence without its end."""
+    first = error.errors()[0]
+    parts = [str(part) for part in first["loc"] if part != "[key]"]
+    where = ".".join(parts) or "the file"
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        near = get_close_matches(parts[-1], _FIELDS, n=1)
+        remedy = f"perhaps '{near[0]}' is meant" if near else "take it out"
+        return f"there is no field '{where}'; {remedy}"
+    if kind == "missing":
+        return f"field '{where}' is missing; add it"
+    if kind == "string_pattern_mismatch":
+        return (
+            f"the name '{parts[-1] if len(parts) > 1 else first['input']}' ({where}) must start "
+            "with a small letter and hold only small letters, digits and _; rename it"
+        )
+    if kind == "value_error":
+        return f"field '{where}': {first['msg'].removeprefix('Value error, ')}"
+    given = str(first["input"])[:40]
+    what = first["msg"][:1].lower() + first["msg"][1:]
+    return f"field '{where}' holds '{given}': {what}; correct it"
+
+
+_FIELDS = sorted(
+    {
+        name
+        for model in (Study, Columns, Index, Outcome, Splitting, Measured, StudyModality, Column)
+        for name in model.model_fields
+    }
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from analysis.cohort.importers.compose import (
 from analysis.cohort.importers.identities import Identities, text_id
 from analysis.cohort.importers.outcomes import (
     columns_of_outcomes,
+    numbers_of,
     outcomes_from_columns,
     read_times,
+    refuse_two_sources,
     stratum,
 )
 from analysis.cohort.importers.splits import draw_splits_by_person, read_splits
-from analysis.cohort.importers.study import Study, as_text
+from analysis.cohort.importers.study import Study, as_name, as_text
 from analysis.cohort.readers.frame import read_arrow
 from analysis.cohort.schema import CohortError, Column, ModalitySpec, Split
 from analysis.cohort.write import write_table
@@ -47,6 +50,7 @@ def import_table(
     *,
     name: str = "",
     identities: Identities | None = None,
+    id_column: str = "",
     replace: bool = False,
     note: Note = lambda _: None,
 ) -> None:
@@ -54,9 +58,13 @@ def import_table(
 
     src: CSV, TSV or parquet, a row a patient (or study), with the columns that `study` names.
     With a new cohort and a `name`, the columns that are no outcome become the first modality.
+    id_column: has the ids, where this table calls it otherwise than `study.columns.id`.
     Raises CohortError in one sentence; nothing is then left behind.
     """
     known = identities or Identities()
+    if id_column:
+        columns = study.columns.model_copy(update={"id": id_column})
+        study = study.model_copy(update={"columns": columns})
     frame = read_any_table(Path(src), (study.columns.id, study.columns.person or ""))
     ids = _ids(frame, study.columns.id, Path(src))
     if is_cohort(out):
@@ -65,7 +73,8 @@ def import_table(
                 f"{out}: is a cohort already; name the modality that the table becomes with --as."
             )
         with adding(out, name, known, note, replace) as addition:
-            persons = Persons(addition.cohort, known)
+            studies = study.columns.person is not None and not id_column
+            persons = Persons(addition.cohort, known, studies_first=studies)
             rows = persons.table(ids)
             persons.tell(note, name, Path(src))
             _add(addition, name, frame.set_axis(ids.to_numpy()), rows, study, Path(src), note)
@@ -87,8 +96,7 @@ def read_any_table(path: Path, as_texts: tuple[str, ...] = ()) -> pd.DataFrame:
     Raises CohortError when it is missing, empty or of another type.
     """
     if path.suffix.lower() not in _TEXT:
-        frame: pd.DataFrame = read_arrow(path).to_pandas(ignore_metadata=True)
-        return frame
+        return _frame(read_arrow(path), path)
     if not path.is_file() or path.stat().st_size == 0:
         raise CohortError(f"{path}: there is no such file, or it is empty; correct the path.")
     try:
@@ -103,8 +111,20 @@ def read_any_table(path: Path, as_texts: tuple[str, ...] = ()) -> pd.DataFrame:
             f"{path}: not readable as a table ({' '.join(str(error).split())[:120]}); write it "
             "again as CSV."
         ) from error
-    read: pd.DataFrame = table.to_pandas(ignore_metadata=True)
-    return read
+    return _frame(table, path)
+
+
+def _frame(table: pa.Table, path: Path) -> pd.DataFrame:
+    """As a pandas frame. Raises CohortError on a name given twice, or texts of unknown letters."""
+    names = [name.strip() for name in table.column_names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CohortError(f"{path}: two columns are called '{twice[0]}'; rename one.")
+    for name in names:
+        if pa.types.is_binary(table.schema.field(names.index(name)).type):
+            raise CohortError(f"{path}: column '{name}' is not in UTF-8; save the file as UTF-8.")
+    frame: pd.DataFrame = table.rename_columns(names).to_pandas(ignore_metadata=True)
+    return frame
 
 
 def _delimiter(path: Path) -> str:
@@ -150,6 +170,7 @@ def _patients(
     note: Note,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """subjects.parquet and outcomes.parquet."""
+    refuse_two_sources(study, src)
     waiting = [name for name, task in study.tasks.items() if task.from_record]
     if waiting:
         raise CohortError(
@@ -170,7 +191,7 @@ def _patients(
     if columns.person is not None:
         subjects["study_id"] = identities.names(ids)
     if columns.site is not None:
-        subjects["site"] = _cells(frame, columns.site, src).map(str, na_action="ignore")
+        subjects["site"] = _cells(frame, columns.site, src).map(as_name, na_action="ignore")
     if columns.age_years is not None:
         ages = pd.to_numeric(_cells(frame, columns.age_years, src), errors="coerce")
         subjects["age_years"] = ages.astype("float64")
@@ -255,7 +276,7 @@ def _add(
             f"{src}: column '{min(told)}' tells an outcome and cannot be read as a predictor; take "
             f"it out of modalities.{name}.columns."
         )
-    values = _values(frame, columns, src)
+    values, columns = _values(frame, columns, f"{src}: modalities.{name}", src)
     table = values.loc[rows["source_id"]].set_axis(rows["subject_id"].to_numpy(np.int64))
     table.index.name = "subject_id"
     table = table[table.notna().any(axis=1)]
@@ -269,19 +290,27 @@ def _add(
     )
 
 
-def _values(frame: pd.DataFrame, columns: Mapping[str, Column], src: Path) -> pd.DataFrame:
-    """The columns as a cohort has them: categories as texts, all others as numbers."""
-    made = {}
+def _values(
+    frame: pd.DataFrame, columns: Mapping[str, Column], where: str, src: Path
+) -> tuple[pd.DataFrame, dict[str, Column]]:
+    """The columns as a cohort has them, categories as texts, all others as numbers; their specs."""
+    made, specs = {}, dict(columns)
     for name, column in columns.items():
-        cells = _cells(frame, name, src)
+        cells, here = _cells(frame, name, src), f"{where}: column '{name}'"
         if column.kind == "nominal":
             made[name] = cells.map(_category, na_action="ignore")
-        elif column.kind == "binary":
+            found = sorted(made[name].dropna().unique())
+            if not column.categories:
+                specs[name] = column.model_copy(update={"categories": tuple(found)})
+            odd = sorted(set(found) - set(specs[name].categories))
+            if odd:
+                raise CohortError(f"{here} holds '{odd[0][:40]}'; add it to its categories.")
+            continue
+        if column.kind == "binary":
             texts = cells.map(as_text, na_action="ignore")
-            made[name] = texts.map(lambda t: _BINARY.get(t, t), na_action="ignore")
-        else:
-            made[name] = cells
-    return pd.DataFrame(made, index=frame.index)
+            cells = texts.map(lambda t: _BINARY.get(t, t), na_action="ignore")
+        made[name] = numbers_of(cells, here)
+    return pd.DataFrame(made, index=frame.index), specs
 
 
 def _category(value: Any) -> str:
@@ -317,6 +346,8 @@ def _guessed(frame: pd.DataFrame, study: Study, note: Note) -> dict[str, Column]
 def _kind(cells: pd.Series[Any]) -> Column | None:
     there = cells.dropna()
     if not len(there) or pd.api.types.is_datetime64_any_dtype(cells):
+        return None
+    if isinstance(there.iloc[0], datetime.date):
         return None
     texts = set(there.map(as_text).unique())
     if texts <= set(_BINARY):
