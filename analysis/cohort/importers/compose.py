@@ -242,7 +242,9 @@ def _accept(folder: Path, spec: CohortSpec, note: Note, out: Path, about: str = 
     problems = check_cohort(folder, spec=spec)
     errors = []
     for problem in problems:
-        waiting = problem.file == SUBJECTS_FILE and "without any modality" in problem.what
+        waiting = (problem.file, problem.where) == (COHORT_FILE, "modalities") or (
+            problem.file == SUBJECTS_FILE and "without any modality" in problem.what
+        )
         if problem.severity == "error" and not waiting:
             errors.append(problem)
         elif problem.file.startswith(about):

@@ -158,6 +158,8 @@ class Outcome(_Strict):
 
     @model_validator(mode="after")
     def _one_meaning(self) -> Outcome:
+        if () in (self.happened, self.censored):
+            raise ValueError("'happened' and 'censored' list at least one value")
         lists = (self.happened or (), self.censored or (), self.unknown, self.class_texts)
         listed = [value for values in lists for value in values]
         twice = sorted({value for value in listed if listed.count(value) > 1})
