@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.attribution.case import AttributionError
+from analysis.attribution.code_words import code_words
 from analysis.attribution.parts import DEMOGRAPHICS
 from analysis.attribution.result import Attribution
 from analysis.cohort.readers.events import Code
@@ -112,7 +113,9 @@ def _parents(
 ) -> tuple[pd.Series[str], pd.Series[str]]:
     first = {c: codes[c].parents[0] for c in parts["code"].unique() if _has_parent(c, codes)}
     keys = parts["code"].map(first).fillna("")
-    named = {p: (codes[p].description if p in codes else "") or p for p in first.values()}
+    named = {
+        p: (codes[p].description if p in codes else "") or code_words(p) for p in first.values()
+    }
     return keys, keys.map({**named, "": NO_PARENT})
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.attribution.case import AttributionError, Case
+from analysis.attribution.code_words import code_words
 from analysis.attribution.game import cell_blocks
 from analysis.attribution.labels import code_units
 from analysis.attribution.regions import region_name, token_regions
@@ -83,7 +84,7 @@ _MEASURED = {"Laboratory", "Intake and output", "Vital sign"}
 def part_table(case: Case, modality: str, block: int = 1) -> pd.DataFrame:
     """One row a part of the modality, in the order of a Game's parts. By kind:
 
-    events: event (number), code, description (the code itself where none is known), group (see
+    events: event (number), code, description (the code in words where none is known), group (see
     `code_group`), value (NaN where none), unit, text, time (NaT for a static fact), days_before
     the index time (NaN likewise). tables: name, title, value (a category's name for a nominal
     column, None where missing), unit. texts: token, word, is_value, sentence (number of its
@@ -136,7 +137,10 @@ def event_parts(case: Case, modality: str) -> pd.DataFrame:
         {
             "event": np.arange(len(rows)),
             "code": codes,
-            "description": [(known[c].description if c in known else "") or c for c in codes],
+            "description": [
+                (known[c].description if c in known else "") or code_words(c, code_unit(c, units))
+                for c in codes
+            ],
             "group": [code_group(code) for code in codes],
             "value": table.value[rows].astype(np.float64),
             "unit": [code_unit(code, units) for code in codes],

@@ -28,14 +28,17 @@ __all__ = ["Problem", "check_cohort"]
 _NO_IDS: frozenset[int] = frozenset()
 
 
-def check_cohort(folder: Path | str, deep: bool = False) -> list[Problem]:
+def check_cohort(
+    folder: Path | str, deep: bool = False, spec: CohortSpec | None = None
+) -> list[Problem]:
     """Every problem of a cohort folder, errors first; empty when it is sound.
 
-    deep: read the voxels of every volume, not only its header. Never raises: a file that cannot
-    be read is itself a problem, and checking goes on with the rest.
+    deep: read the voxels of every volume, not only its header. spec: what cohort.yaml is about to
+    say, instead of what it says. Never raises: a file that cannot be read is itself a problem,
+    and checking goes on with the rest.
     """
     report = Report(Path(folder))
-    spec = _spec(report)
+    spec = spec or _spec(report)
     if spec is not None:
         report.follows = bool(spec.follows)
         subjects = pd.DataFrame()
@@ -221,7 +224,10 @@ def _modalities(
             having = check_modality(report, spec, name, subjects, ids, deep)
             complete &= having is not None
             covered |= having or set()
+    if not spec.modalities:
+        what = "has no modality yet"
+        report.lack(COHORT_FILE, "modalities", what, "add one with 'fusionlens import'")
     bare = sorted(ids - covered)
-    if bare and complete:
+    if bare and complete and spec.modalities:
         what = f"{some(bare)} without any modality"
         report.error(SUBJECTS_FILE, "subject_id", what, "add their data or remove them")

@@ -119,15 +119,21 @@ class Provenance(_Strict):
     citation: str = ""
 
 
+class Pseudonyms(_Strict):
+    """Ids are keyed hashes and each person's times are moved. check: recognises the key."""
+
+    check: str = Field(pattern=r"^[0-9a-f]{16}$")
+
+
 class CohortSpec(_Strict):
-    """The whole of cohort.yaml."""
+    """The whole of cohort.yaml. One that is being put together may have no modality yet."""
 
     schema_version: Literal[1] = 1
     name: Name
     title: str
     description: str = ""
     index_event: str = Field(default="", description="what happened at time zero")
-    modalities: dict[Name, ModalitySpec] = Field(min_length=1)
+    modalities: dict[Name, ModalitySpec]
     tasks: dict[Name, TaskSpec] = Field(min_length=1)
     provenance: Provenance
     truth: str | None = None
@@ -135,6 +141,7 @@ class CohortSpec(_Strict):
     follows: str = Field(
         default="", description="cohort whose tasks and modalities this one has; its runs fit here"
     )
+    pseudonyms: Pseudonyms | None = None
 
     @field_validator("truth", "folds")
     @classmethod
@@ -176,9 +183,11 @@ def read_spec(folder: Path) -> CohortSpec:
 def write_spec(spec: CohortSpec, folder: Path) -> None:
     """Write cohort.yaml; keys in schema order, so the same spec gives the same bytes."""
     content = spec.model_dump(mode="json", exclude_defaults=False)
-    # Written only where it says something: cohorts from before the field keep their fingerprint.
+    # Written only where they say something: cohorts from before the fields keep their fingerprint.
     if not spec.follows:
         del content["follows"]
+    if spec.pseudonyms is None:
+        del content["pseudonyms"]
     (folder / COHORT_FILE).write_text(
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from analysis.cohort.importers.study import as_text
 from analysis.cohort.schema import CohortError, Split
 
 
@@ -21,7 +24,10 @@ def draw_splits(event: pd.Series[bool], seed: int) -> pd.Series[str]:
         left = event.loc[rest]
         _, tuning = train_test_split(rest, test_size=0.2, stratify=left, random_state=seed)
     except ValueError as error:
-        raise CohortError(f"too few patients to split ({error}); use the whole table.") from error
+        raise CohortError(
+            f"too few patients, or too few with the event, to split ({error}); take more patients, "
+            "or say who is in which split."
+        ) from error
     split.loc[internal] = Split.INTERNAL.value
     split.loc[tuning] = Split.TUNING.value
     return split
@@ -51,3 +57,48 @@ def draw_folds(
     for number, (_, held_out) in enumerate(drawn):
         fold[held_out] = number
     return pd.Series(fold, index=event.index)
+
+
+KNOWN_SPLITS = {
+    **{split.value: split for split in Split},
+    "training": Split.TRAIN,
+    "valid": Split.TUNING,
+    "val": Split.TUNING,
+    "validation": Split.TUNING,
+    "tune": Split.TUNING,
+    "test": Split.INTERNAL,
+    "testing": Split.INTERNAL,
+    "held_out": Split.INTERNAL,
+}
+
+
+def read_splits(given: pd.Series[str], values: Mapping[str, Split], where: str) -> pd.Series[str]:
+    """A data set's own names of splits as those of a cohort. where: named in errors.
+
+    values: what names mean that are not known, in small letters.
+
+    Raises CohortError on a name that is neither in `values` nor known, or on an empty cell.
+    """
+    if given.isna().any():
+        raise CohortError(
+            f"{where}: is empty in {int(given.isna().sum())} rows; fill it or leave the rows out."
+        )
+    known = {**KNOWN_SPLITS, **values}
+    names = given.map(as_text)
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise CohortError(
+            f"{where}: '{unknown[0]}' is no known split; say what it means under "
+            "split.values in study.yaml."
+        )
+    return names.map({name: split.value for name, split in known.items()})
+
+
+def draw_splits_by_person(
+    event: pd.Series[bool], person: pd.Series[str], seed: int
+) -> pd.Series[str]:
+    """`draw_splits` of persons, each with all its subjects. event, person: by subject."""
+    ever = event.groupby(person).any()
+    numbered = ever.set_axis(pd.RangeIndex(len(ever), name="subject_id"))
+    drawn = draw_splits(numbered, seed).set_axis(ever.index)
+    return person.map(drawn)
