@@ -140,7 +140,7 @@ def adding(
         )
     # Written apart and moved, so that a modality being replaced stays whole until the end.
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=out))
-    at = _free(out / IMPORTED, name)
+    at = _free(out / IMPORTED, name, cohort.spec)
     addition = Addition(cohort, partial, Path(IMPORTED) / at)
     final = out / IMPORTED / at
     try:
@@ -152,11 +152,19 @@ def adding(
         spec = cohort.spec.model_copy(
             update={"modalities": {**cohort.spec.modalities, **addition.modalities}}
         )
+        # What encoders made of a modality that is replaced is not the new one's.
+        stale = [out / "features" / made for made in addition.modalities]
+        stale = [path for path in stale if path.is_dir()]
         try:
+            for path in stale:
+                path.rename(partial / f"features-{path.name}")
             _accept(out, spec, note, out)
             write_spec(spec, partial)
             os.replace(partial / COHORT_FILE, out / COHORT_FILE)
         except BaseException:
+            for path in stale:
+                if not path.exists():
+                    (partial / f"features-{path.name}").rename(path)
             shutil.rmtree(final, ignore_errors=True)
             raise
     finally:
@@ -164,8 +172,13 @@ def adding(
     _sweep(out, Cohort.open(out).spec)
 
 
-def _free(home: Path, name: str) -> str:
+def _free(home: Path, name: str, spec: CohortSpec) -> str:
+    """A folder's name that is not in use, nor was: results are kept by what cohort.yaml says."""
     at, n = name, 1
+    if name in spec.modalities and _imported(spec.modalities[name].path):
+        before = Path(spec.modalities[name].path).parts[1].removeprefix(f"{name}-")
+        n = int(before) if before.isdigit() else 1
+        at = f"{name}-{n + 1}"
     while (home / at).exists():
         n += 1
         at = f"{name}-{n}"
@@ -202,12 +215,14 @@ def _same_key(cohort: Cohort, identities: Identities) -> None:
 def _accept(folder: Path, spec: CohortSpec, note: Note, out: Path) -> None:
     """Tell the warnings of the check. Raises CohortError on an error among its problems.
 
-    That a patient has no modality yet is no error here: another import may bring one.
+    That a patient, or nobody, has a modality yet is no error here: another import may bring one.
     """
     problems = check_cohort(folder, spec=spec)
     errors = []
     for problem in problems:
-        waiting = problem.file == SUBJECTS_FILE and "without any modality" in problem.what
+        waiting = (problem.file == SUBJECTS_FILE and "without any modality" in problem.what) or (
+            problem.file == COHORT_FILE and "no modality yet" in problem.what
+        )
         if problem.severity == "error" and not waiting:
             errors.append(problem)
         else:
