@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from analysis.cohort.importers.identities import Identities
     from analysis.cohort.importers.imaging_add import How
     from analysis.cohort.importers.study import Study
+
+
+class TimeUnit(StrEnum):
+    """Units of a time to event."""
+
+    SECONDS = "seconds"
+    MINUTES = "minutes"
+    HOURS = "hours"
+    DAYS = "days"
+
 
 Out = Annotated[Path, typer.Argument(help="Cohort folder to add to.")]
 Name = Annotated[str | None, typer.Option("--as", help="Name of the modality in the cohort.")]
@@ -103,6 +114,136 @@ def import_dicom_command(
             index=index,
             id_from=id_from,
             views=_views(view or []),
+            study=_study(study),
+            identities=_identities(key),
+            replace_it=replace,
+            how=how,
+        )
+    print_line(f"Added to {out}: {', '.join(done)}.")
+
+
+@import_cli.command("inspect")
+def import_inspect_command(
+    src: Annotated[Path, typer.Argument(help="INSPECT's folder 'full', or the one above it.")],
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    study: StudyFile = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these tasks; repeatable. Without it the usual ones."),
+    ] = None,
+    unit: Annotated[
+        TimeUnit | None,
+        typer.Option(help="Of tte_*; found by the labels of one year if not said."),
+    ] = None,
+    index_offset_days: Annotated[
+        int,
+        typer.Option(
+            min=-366, max=366, help="Time zero, days after the scan; -1: the day before it."
+        ),
+    ] = 0,
+    keep_test: Annotated[
+        bool,
+        typer.Option(
+            "--keep-test", help="Of persons in several splits keep the test studies only."
+        ),
+    ] = False,
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Link the scans (same disk) instead of writing them anew."),
+    ] = False,
+    key: Key = None,
+    jobs: Jobs = None,
+    strict: Strict = False,
+) -> None:
+    """INSPECT (Huang et al. 2023): CT pulmonary angiographies and outcomes, one row a study.
+
+    The health record comes afterwards, with `fusionlens import meds`.
+    """
+    from analysis.cohort.importers.inspect_study import import_inspect
+
+    with in_one_sentence(), _how(None, False, jobs, strict, link) as how:
+        import_inspect(
+            src,
+            out,
+            tasks=task or (),
+            study=_study(study),
+            identities=_identities(key),
+            unit=None if unit is None else unit.value,
+            index_offset_days=index_offset_days,
+            keep_test=keep_test,
+            how=how,
+        )
+    print_line(f"Written: {out}")
+
+
+@import_cli.command("mimic-ecg")
+def import_mimic_ecg_command(
+    src: Annotated[
+        Path, typer.Argument(help="Folder of MIMIC-IV-ECG with record_list.csv and files/.")
+    ],
+    out: Out,
+    study: StudyFile = None,
+    name: Annotated[str, typer.Option("--as", help="Name of the modality in the cohort.")] = "ecg",
+    every: All = False,
+    measurements: Measurements = False,
+    key: Key = None,
+    replace: Replace = False,
+    jobs: Jobs = None,
+    strict: Strict = False,
+) -> None:
+    """Add the last ECG of MIMIC-IV-ECG before the index time to a cohort of MIMIC-IV patients."""
+    from analysis.cohort.importers.mimic_ecg import import_mimic_ecg
+
+    with in_one_sentence(), _how(None, False, jobs, strict) as how:
+        done = import_mimic_ecg(
+            src,
+            out,
+            name=name,
+            every=every,
+            measurements=measurements,
+            study=_study(study),
+            identities=_identities(key),
+            replace_it=replace,
+            how=how,
+        )
+    print_line(f"Added to {out}: {', '.join(done)}.")
+
+
+@import_cli.command("mimic-echo")
+def import_mimic_echo_command(
+    src: Annotated[
+        Path, typer.Argument(help="Folder of MIMIC-IV-ECHO with echo-record-list.csv and files/.")
+    ],
+    out: Out,
+    views: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of dicom_filepath, view, and where known probability, as a view classifier "
+            "writes it."
+        ),
+    ] = None,
+    study: StudyFile = None,
+    name: Annotated[str, typer.Option("--as", help="Name of the modality in the cohort.")] = "echo",
+    every: All = False,
+    measurements: Measurements = False,
+    key: Key = None,
+    replace: Replace = False,
+    mask: Mask = None,
+    mask_outside_sector: OutsideSector = False,
+    jobs: Jobs = None,
+    strict: Strict = False,
+) -> None:
+    """Add the cines of the last MIMIC-IV-ECHO study before the index time to a cohort."""
+    from analysis.cohort.importers.mimic_echo import import_mimic_echo
+
+    with in_one_sentence(), _how(mask, mask_outside_sector, jobs, strict) as how:
+        done = import_mimic_echo(
+            src,
+            out,
+            name=name,
+            views=views,
+            every=every,
+            measurements=measurements,
             study=_study(study),
             identities=_identities(key),
             replace_it=replace,

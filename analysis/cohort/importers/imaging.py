@@ -323,11 +323,10 @@ def _viewed(
         if view is not None:
             kept.append((replace(item, view=view),))
     without = len(chosen) - len(kept)
+    cines = counted(without, "cine")
     if without:
         remedy = "name it with --view FILE=VIEW, or in a column 'view' of --index"
         if not kept:
-            raise CohortError(
-                f"{src}: none of its {counted(without, 'cine')} names its view; {remedy}."
-            )
-        how.note(f"echo: set aside, the view is not named: {counted(without, 'cine')}; {remedy}.")
+            raise CohortError(f"{src}: none of its {cines} names its view; {remedy}.")
+        how.note(f"echo: set aside, the view is not named: {cines}; {remedy}.")
     return kept

@@ -169,7 +169,7 @@ def tell_text(items: Iterable[Item], how: How) -> None:
     doubtful = [] if how.masks else [item.path.name for item in items if item.text]
     if doubtful:
         how.note(
-            f"warning: no header rules out text within the picture of {counted(len(doubtful), 'cine')} "
-            f"(BurnedInAnnotation), e.g. {doubtful[0]}; look at one, and blacken it with "
-            "--mask-outside-sector or --mask X0,Y0,X1,Y1 where a name shows."
+            "warning: no header rules out text within the picture (BurnedInAnnotation) of "
+            f"{counted(len(doubtful), 'cine')}, e.g. {doubtful[0]}; look at one, and blacken it "
+            "with --mask-outside-sector or --mask X0,Y0,X1,Y1 where a name shows."
         )
