@@ -64,4 +64,5 @@ def before_index(
     late = set(rows.loc[zero.notna(), "subject_id"]) - set(usable["subject_id"])
     if late:
         note(f"{counted(len(late), 'patient')} with nothing but {noun}s after the index day.")
-    return usable.sort_values(["subject_id", "taken"], kind="stable")
+    ordered: pd.DataFrame = usable.sort_values(["subject_id", "taken"], kind="stable")
+    return ordered

@@ -87,8 +87,8 @@ def _wanted(src: Path, rows: pd.DataFrame, every: bool, how: How) -> list[Wanted
     """Newest first of each subject; subjects with the same ECGs share the file."""
     shared: dict[tuple[Item, ...], tuple[list[int], int]] = {}
     absent = 0
-    for subject, of in rows.groupby("subject_id", sort=True):
-        items = []
+    for _, of in rows.groupby("subject_id", sort=True):
+        subject, items = int(of["subject_id"].iloc[0]), []
         newest = of[::-1]
         for path, time in zip(newest["path"], newest["taken"], strict=True):
             header = src / f"{str(path).removesuffix('.hea')}.hea"
@@ -100,7 +100,7 @@ def _wanted(src: Path, rows: pd.DataFrame, every: bool, how: How) -> list[Wanted
                 break
         shift = int(of["shift_us"].iloc[0])
         for choices in [(item,) for item in items] if every else [tuple(items)] * bool(items):
-            shared.setdefault(choices, ([], shift))[0].append(int(subject))
+            shared.setdefault(choices, ([], shift))[0].append(subject)
     if absent:
         how.note(f"{counted(absent, 'ECG')} listed without its file (a part of the download?).")
     return [Wanted(tuple(s), choices, shift) for choices, (s, shift) in shared.items()]

@@ -88,9 +88,8 @@ def import_mimic_echo(
 def read_views(path: Path) -> Views:
     """A table of views. Raises CohortError when none of them is known here."""
     frame = read_list(path, ("dicom_filepath", "view"), ("probability",))
-    known = {
-        text: text if text in VIEWS else view_name(text) for text in set(frame["view"].dropna())
-    }
+    texts = frame["view"].dropna().unique()
+    known = {text: text if text in VIEWS else view_name(text) for text in texts}
     if not any(known.values()):
         given = ", ".join(sorted(map(str, known)))[:80] or "nothing"
         raise CohortError(
@@ -114,9 +113,7 @@ def _key(file: str) -> str:
 
 def _studies(src: Path, rows: pd.DataFrame, every: bool, how: How) -> list[pd.DataFrame]:
     """Rows of each study to look at, of all subjects who get it."""
-    there = np.fromiter(
-        ((src / file).is_file() for file in rows["dicom_filepath"]), bool, len(rows)
-    )
+    there = np.asarray([(src / file).is_file() for file in rows["dicom_filepath"]], bool)
     if not there.all():
         absent = int((~there).sum())
         how.note(f"{counted(absent, 'file')} listed but not there (a part of the download?).")
@@ -217,7 +214,7 @@ def _table(
             "leave --measurements out."
         )
     kept = rows[rows["measurement"].isin(columns) & rows["number"].notna()]
-    wide = kept.groupby(["subject_id", "measurement"])["number"].last().unstack()
+    wide = kept.pivot_table("number", "subject_id", "measurement", aggfunc="last")
     write_table(addition.file("measurements.parquet"), wide.reset_index(), columns)
     title = "Echo measurements"
     addition.modalities[name] = ModalitySpec(
