@@ -133,7 +133,7 @@ def adding(
     """
     out = Path(out)
     cohort = Cohort.open(out)
-    _same_key(cohort, identities)
+    same_key(cohort, identities)
     if name in cohort.spec.modalities and not replace:
         raise CohortError(
             f"{out}: has a modality '{name}' already; give another name with --as, or --replace."
@@ -198,7 +198,8 @@ def _imported(path: str) -> bool:
     return len(parts) > 1 and parts[0] == IMPORTED
 
 
-def _same_key(cohort: Cohort, identities: Identities) -> None:
+def same_key(cohort: Cohort, identities: Identities) -> None:
+    """Raises CohortError unless the cohort was made with this key, or both are without one."""
     if cohort.spec.pseudonyms == identities.pseudonyms:
         return
     if cohort.spec.pseudonyms is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.cohort.cohort import Cohort
-from analysis.cohort.importers.compose import Persons, adding
+from analysis.cohort.importers.compose import Persons, adding, same_key
 from analysis.cohort.importers.identities import Identities
 from analysis.cohort.importers.imaging_add import (
     NAMES,
@@ -62,6 +62,7 @@ def import_imaging(
     src, out, how = Path(src), Path(out), how or How()
     identities = identities or Identities()
     cohort = Cohort.open(out)
+    same_key(cohort, identities)
     if not src.exists():
         raise CohortError(f"{src}: there is no such file or folder; name one with imaging data.")
     named = _views(views or {})

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cohort.cohort import Cohort
-from analysis.cohort.importers.compose import Addition, Persons, adding
+from analysis.cohort.importers.compose import Addition, Persons, adding, same_key
 from analysis.cohort.importers.identities import Identities
 from analysis.cohort.importers.imaging_add import How, Wanted, add_files, counted
 from analysis.cohort.importers.imaging_files import Item
@@ -61,6 +61,7 @@ def import_mimic_ecg(
     src, out, how = Path(src), Path(out), how or How()
     identities = identities or Identities()
     cohort = Cohort.open(out)
+    same_key(cohort, identities)
     table = f"{name}_measurements"
     if measurements and table in cohort.spec.modalities and not replace_it:
         raise CohortError(f"{out}: has a modality '{table}' already; give --as, or --replace.")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import gzip
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pydicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -136,3 +138,28 @@ def cine(path: Path, view: str = "", seed: int = 0, **fields: Any) -> Path:
             setattr(content, name, value)
         content.save_as(path)
     return path
+
+
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every file below a folder; what is packed comes unpacked as well."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
+        raw = path.read_bytes()
+        yield str(path.relative_to(folder)), raw
+        if path.suffix == ".gz":
+            yield f"{path.name} unpacked", gzip.decompress(raw)
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            text = table.to_pandas().to_csv() + str(table.schema.metadata)
+            yield f"{path.name} as text", text.encode()
+
+
+def holding(folder: Path, secret: str) -> list[str]:
+    """Files below a folder whose name or content holds a text, in any case."""
+    wanted = secret.encode().lower()
+    return [
+        name
+        for name, content in contents(folder)
+        if wanted in name.encode().lower() or wanted in content.lower()
+    ]

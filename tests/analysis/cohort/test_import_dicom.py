@@ -153,7 +153,7 @@ def test_index_says_whose_when_and_which_view(tmp_path: Path) -> None:
     # Both studies of person b share the file.
     assert rows["view"].value_counts().to_dict() == {"Parasternal_Long": 2, "A4C": 1}
     assert rows.loc[rows["view"] == "A4C", "subject_id"].tolist() == [a]
-    assert rows.loc[rows["view"] != "A4C", "path"].nunique() == 1
+    assert len(set(rows.loc[rows["view"] != "A4C", "path"])) == 1
     assert set(rows.loc[rows["view"] != "A4C", "subject_id"]) >= {b}
     assert rows.loc[rows["subject_id"] == b, "acquired"].item() == pd.Timestamp("2021-03-01 08:00")
     assert any("row 4" in text and "gone.dcm" in text for text in told)
@@ -167,14 +167,14 @@ def test_bad_files_are_named_and_the_rest_comes(tmp_path: Path) -> None:
     (src / "P2.nii.gz").write_bytes(whole[: len(whole) // 2])
     (src / "P2.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
     (src / "notes.docx").write_bytes(b"hello")
-    with pytest.raises(CohortError, match=r"P2\.dcm|P2\.nii"):
+    with pytest.raises(CohortError, match=r"P2\.nii"):
         import_imaging(src, out, how=How(strict=True))
     assert Cohort.open(out).spec.modalities == {}
     told: list[str] = []
     import_imaging(src, out, how=How(note=told.append))
     assert list(Cohort.open(out).volumes("ct")) == [subject_of(out, "P1")]
     assert any("P2.nii.gz" in text and "truncated" in text for text in told)
-    assert any("P2.dcm" in text for text in told)
+    assert any("modality not stated: 1 file" in text for text in told)
     assert any("neither NIfTI, WFDB nor DICOM: 1 file" in text for text in told)
 
 
@@ -219,8 +219,8 @@ def test_replacing_asks_first_and_forgets_what_was_encoded(tmp_path: Path) -> No
     assert not (out / "features" / "ct").exists()
     assert len(prints) == 3, "results stored for one scan would be shown for another"
     assert len(list((out / "imported").iterdir())) == 1
+    ecg(tmp_path / "e" / "P1.hea")
     with pytest.raises(CohortError, match="of kind 'volume'"):
-        ecg(tmp_path / "e" / "P1.hea")
         import_imaging(tmp_path / "e", out, name="ct", replace_it=True)
 
 
@@ -267,7 +267,8 @@ def test_sector_of_a_real_cine_has_no_text_and_all_of_the_heart() -> None:
     """pydicom's own cardiac clip: texts at the left, the right and the foot of the picture."""
     frames = read_cine(Path(examples.get_path("ybr_color"))).frames
     inside = sector(frames)
-    assert not inside[:, :40].any() and not inside[:, 290:].any() and not inside[220:].any()
+    for texts in (inside[:, :40], inside[:, 290:], inside[220:]):
+        assert not texts.any()
     assert inside[60:180, 130:200].all()
     still = np.repeat(frames[:1], 4, axis=0)
     with pytest.raises(CohortError, match="--mask"):
@@ -286,6 +287,7 @@ def test_values_that_are_no_hounsfield_units_are_said(tmp_path: Path) -> None:
     assert any("give Hounsfield units" in text for text in told)
 
 
+@pytest.mark.slow
 def test_many_files_in_two_processes_give_the_same_bytes(tmp_path: Path) -> None:
     src = tmp_path / "src"
     for at in range(3):
@@ -303,7 +305,7 @@ def test_command_says_what_it_did_and_ends_with_2_on_bad_input(tmp_path: Path) -
     nifti(tmp_path / "s" / "P1.nii.gz")
     answer = CliRunner().invoke(cli, ["import", "dicom", str(tmp_path / "s"), str(out)])
     assert answer.exit_code == 0, answer.output
-    assert "Added to" in answer.output and "ct" in answer.output
+    assert f"Added to {out}: ct." in answer.output.replace("\n", "")
     again = CliRunner().invoke(cli, ["import", "dicom", str(tmp_path / "s"), str(out)])
     assert again.exit_code == 2
     bad = CliRunner().invoke(
@@ -314,7 +316,8 @@ def test_command_says_what_it_did_and_ends_with_2_on_bad_input(tmp_path: Path) -
 
 def test_real_files_of_every_kind(tmp_path: Path, real_data) -> None:
     """A real CT series in JPEG 2000, a real NIfTI CT and a real WFDB record."""
-    out = make_cohort(tmp_path / "co", ["one", "two"])
+    zero = [pd.Timestamp("2024-01-01")] * 2
+    out = make_cohort(tmp_path / "co", ["one", "two"], zero=zero)
     src = tmp_path / "src"
     shutil.copytree(real_data("ct/dicom_series"), src / "one" / "series")
     (src / "two").mkdir()
