@@ -216,13 +216,13 @@ def same_key(cohort: Cohort, identities: Identities) -> None:
 def _accept(folder: Path, spec: CohortSpec, note: Note, out: Path) -> None:
     """Tell the warnings of the check. Raises CohortError on an error among its problems.
 
-    That a patient, or nobody, has a modality yet is no error here: another import may bring one.
+    That a patient has no modality yet is no error here: another import may bring one.
     """
     problems = check_cohort(folder, spec=spec)
     errors = []
     for problem in problems:
-        waiting = (problem.file == SUBJECTS_FILE and "without any modality" in problem.what) or (
-            problem.file == COHORT_FILE and "no modality yet" in problem.what
+        waiting = (problem.file, problem.where) == (COHORT_FILE, "modalities") or (
+            problem.file == SUBJECTS_FILE and "without any modality" in problem.what
         )
         if problem.severity == "error" and not waiting:
             errors.append(problem)

@@ -200,10 +200,13 @@ def _owned(
 def _wanted(
     chosen: Sequence[tuple[Item, ...]], persons: Persons, identities: Identities
 ) -> list[Wanted]:
-    made = []
+    made, sources = [], persons.cohort.subjects["source_id"]
     for choices in chosen:
         person = choices[0].person
         subjects = persons.subjects(person) if person else ()
+        if subjects and identities.hidden and sources[subjects[0]] != identities.name(person):
+            # Found by the id of a study: how far its person's times are moved is not known.
+            choices = tuple(replace(item, acquired=None) for item in choices)
         if subjects:
             made.append(Wanted(subjects, choices, identities.shift_us(person)))
     return made

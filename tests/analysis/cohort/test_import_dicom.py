@@ -67,7 +67,7 @@ def test_nifti_by_name_keeps_voxels_and_grid(tmp_path: Path) -> None:
         np.testing.assert_array_equal(before.array, after.array)
         np.testing.assert_allclose(before.affine, after.affine, atol=1e-5)
     assert nib.load(cohort.volumes("ct")[1]).get_data_dtype() == np.int16
-    assert any("2 of 3 persons" in t and "1 persons of the source" in t for t in told)
+    assert any("ct: 2 of 3" in text and "were left out" in text for text in told)
     assert errors(out) == []
 
 
