@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,49 +146,88 @@ def explain(
     scan of which only features were kept) is noted. Raises AttributionError for what does not
     exist: a method, a layer.
     """
-    maps, attributions, notes = [], [], []
-    signals, videos = [], []
-    for name in case.present:
-        kind = case.kind(name)
-        if kind in (Kind.SIGNAL, Kind.VIDEO) and not case.has_input(name):
-            notes.append(
-                f"patient {case.subject_id}: only the features of '{name}' were kept, not the "
-                "recording, so there is nothing to point to."
-            )
-            continue
-        if kind is Kind.SIGNAL:
-            method, layer = recommended_recording_map(case, name, trust)
-            signals.append(stored_signal_map(case, name, target, store, method=method, layer=layer))
-        elif kind is Kind.VIDEO:
-            method, layer = recommended_recording_map(case, name, trust)
-            videos.append(stored_video_map(case, name, target, store, method=method, layer=layer))
-        if kind is not Kind.VOLUME:
-            attributions.append(
-                stored_attribution(
-                    case, name, over_time(target), store,
-                    method=part_method, contexts=contexts or default_contexts(case),
-                    seed=seed, progress=progress,
-                )
-            )  # fmt: skip
-        elif case.has_scan(name):
-            method, layer = volume_choice or recommended_map(case, name, trust)
-            maps.append(
-                stored_map(case, name, target, store, method=method, layer=layer, seed=seed)
-            )
-        else:
-            notes.append(
-                f"patient {case.subject_id}: only the features of '{name}' were kept, not the "
-                "scan, so there is no picture to explain."
-            )
+    planned, notes = pieces(
+        case, target, store, trust=trust, volume_choice=volume_choice, part_method=part_method,
+        contexts=contexts, seed=seed, progress=progress,
+    )  # fmt: skip
+    made = [piece.make() for piece in planned]
     return Explained(
         modality_ledger(case, target),
-        tuple(maps),
-        tuple(signals),
-        tuple(videos),
-        tuple(attributions),
+        tuple(m for m in made if isinstance(m, VolumeMap)),
+        tuple(m for m in made if isinstance(m, SignalMap)),
+        tuple(m for m in made if isinstance(m, VideoMap)),
+        tuple(m for m in made if isinstance(m, Attribution)),
         tuple(attention_maps(case, target)),
         tuple(notes),
     )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One stored explanation of a case: 'maps' or 'parts' of a modality, made or found."""
+
+    what: str
+    modality: str
+    make: Callable[[], VolumeMap | SignalMap | VideoMap | Attribution]
+
+
+def pieces(
+    case: Case,
+    target: Target,
+    store: ResultStore,
+    *,
+    trust: Report | None = None,
+    volume_choice: Choice | None = None,
+    part_method: str = "permutation",
+    contexts: str | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Piece], list[str]]:
+    """What `explain` is made of, and why the rest is not there. Nothing is computed yet.
+
+    Each piece is one result of the store, under the key that the patient page asks for.
+    """
+    found: list[Piece] = []
+    notes = []
+
+    def parts(name: str) -> Attribution:
+        return stored_attribution(
+            case, name, over_time(target), store, method=part_method,
+            contexts=contexts or default_contexts(case), seed=seed, progress=progress,
+        )  # fmt: skip
+
+    def volume(name: str) -> VolumeMap:
+        method, layer = volume_choice or recommended_map(case, name, trust)
+        return stored_map(case, name, target, store, method=method, layer=layer, seed=seed)
+
+    def signal(name: str) -> SignalMap:
+        method, layer = recommended_recording_map(case, name, trust)
+        return stored_signal_map(case, name, target, store, method=method, layer=layer)
+
+    def video(name: str) -> VideoMap:
+        method, layer = recommended_recording_map(case, name, trust)
+        return stored_video_map(case, name, target, store, method=method, layer=layer)
+
+    drawn: dict[Kind, Callable[[str], VolumeMap | SignalMap | VideoMap]]
+    drawn = {Kind.VOLUME: volume, Kind.SIGNAL: signal, Kind.VIDEO: video}
+    for name in case.present:
+        kind = case.kind(name)
+        there = case.has_scan(name) if kind is Kind.VOLUME else case.has_input(name)
+        if kind in drawn and not there:
+            notes.append(_only_features(case, name))
+            continue
+        if kind in drawn:
+            found.append(Piece("maps", name, partial(drawn[kind], name)))
+        if kind is not Kind.VOLUME:
+            found.append(Piece("parts", name, partial(parts, name)))
+    return found, notes
+
+
+def _only_features(case: Case, name: str) -> str:
+    words = "scan, so there is no picture to explain"
+    if case.kind(name) is not Kind.VOLUME:
+        words = "recording, so there is nothing to point to"
+    return f"patient {case.subject_id}: only the features of '{name}' were kept, not the {words}."
 
 
 # ---------------------------------------------------------------- as plain JSON

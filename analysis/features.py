@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from models.contracts import (
 from models.encoders.base import ModalityEncoder
 from models.pretraining import trim
 
+BATCH = 16
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 """(patients done, patients in all)."""
@@ -99,6 +100,12 @@ class FeatureWriter:
                 self.places.append(torch.nonzero(encoded.mask[row])[:, 0])
                 self.pooled.append(encoded.pooled[row].half())
 
+    def take_over(self, path: Path) -> None:
+        """Add what a feature file already holds; nothing where there is no file."""
+        have = stored_subjects(path)
+        if len(have):
+            self.add(have.tolist(), read_features(path, have))
+
     def write(self, path: Path) -> None:
         """Write the file under a temporary name and rename it; ids in ascending order."""
         if not self.ids:
@@ -127,31 +134,37 @@ def stored_subjects(path: Path) -> Ids:
 
 
 def read_features(path: Path, subject_ids: npt.ArrayLike) -> Encoded:
-    """Features of `subject_ids`, in that order; patients who are not in the file are absent."""
+    """Features of `subject_ids`, in that order; patients who are not in the file are absent.
+
+    Only the rows of these patients are read: one patient costs the same in a file of any size.
+    """
     asked = np.asarray(subject_ids, np.int64)
     with _open(path) as stream:
         ids = stream.get_tensor("subject_id").numpy()
         offsets = stream.get_tensor("offsets").numpy()
         layout = layout_from_json(stream.metadata()["layout"])
-        pooled_all = stream.get_tensor("pooled").float()
         rows = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
         there = ids[rows] == asked if len(ids) else np.zeros(len(asked), bool)
-        every = stream.get_tensor("tokens")
-        places = stream.get_tensor("places") if "places" in stream.keys() else None  # noqa: SIM118
-    parts = [slice(int(offsets[r]), int(offsets[r + 1])) for r in rows] if len(ids) else []
-    at = {
-        int(i): torch.arange(parts[i].stop - parts[i].start) if places is None else places[parts[i]]
-        for i in np.flatnonzero(there)
-    }
+        stored, summaries = stream.get_slice("tokens"), stream.get_slice("pooled")
+        places = stream.get_slice("places") if "places" in stream.keys() else None  # noqa: SIM118
+        own: dict[int, Tensor] = {}
+        at: dict[int, Tensor] = {}
+        pooled = torch.zeros(len(asked), summaries.get_shape()[1])
+        for i in np.flatnonzero(there).tolist():
+            begin, end = int(offsets[rows[i]]), int(offsets[rows[i] + 1])
+            own[i] = stored[begin:end]
+            at[i] = torch.arange(end - begin) if places is None else places[begin:end]
+            pooled[i] = summaries[int(rows[i]) : int(rows[i]) + 1][0].float()
+        width = stored.get_shape()[1]
     longest = max([1, *(int(place.max()) + 1 for place in at.values() if len(place))])
-    tokens = torch.zeros(len(asked), longest, every.shape[1])
+    tokens = torch.zeros(len(asked), longest, width)
     mask = torch.zeros(len(asked), longest, dtype=torch.bool)
     for i, place in at.items():
-        tokens[i, place] = every[parts[i]].float()
+        tokens[i, place] = own[i].float()
         mask[i, place] = True
-    present = torch.from_numpy(there)
-    pooled = torch.where(present[:, None], pooled_all[torch.from_numpy(rows)], 0.0)
-    return Encoded(tokens=tokens, mask=mask, pooled=pooled, present=present, layout=layout)
+    return Encoded(
+        tokens=tokens, mask=mask, pooled=pooled, present=torch.from_numpy(there), layout=layout
+    )
 
 
 def _open(path: Path) -> Any:
@@ -163,6 +176,63 @@ def _open(path: Path) -> Any:
         ) from error
 
 
+@dataclass(frozen=True)
+class Pending:
+    """What a feature file still lacks of the patients asked for.
+
+    batches: patients to be encoded together, in order; the same patients are always put together
+    in the same way, whoever encodes them, so that the file is the same to the last bit.
+    """
+
+    path: Path
+    batches: tuple[Ids, ...]
+
+
+def pending_features(
+    cohort: Cohort,
+    modality: str,
+    encoder_hash: str,
+    reading: Reading,
+    subject_ids: npt.ArrayLike,
+    *,
+    batch_size: int = BATCH,
+) -> Pending:
+    """Which of `subject_ids` can be in the feature file of a frozen encoder and are not.
+
+    Raises CohortError when some have the modality only as features of another encoder.
+    """
+    path = feature_path(cohort.folder, modality, encoder_hash)
+    have = stored_subjects(path)
+    asked = np.unique(np.asarray(subject_ids, np.int64))
+    raw = cohort.having(modality, asked)
+    wanted = np.setdiff1d(raw, have)
+    elsewhere = np.intersect1d(asked, cohort.having_features(modality))
+    lost = np.setdiff1d(np.setdiff1d(elsewhere, have), raw)
+    if len(lost):
+        raise CohortError(
+            f"{cohort.folder}: {len(lost)} subjects (first {lost[0]}) have '{modality}' only as "
+            f"features of another encoder than {encoder_hash}; add their files or leave them out."
+        )
+    if isinstance(reading, EventReading) and len(wanted):
+        table = cohort.events(modality)
+        length = [table.rows(int(s)).stop - table.rows(int(s)).start for s in wanted]
+        wanted = wanted[np.argsort(length, kind="stable")]
+    starts = range(0, len(wanted), batch_size)
+    return Pending(path, tuple(wanted[start : start + batch_size] for start in starts))
+
+
+def encode_batch(
+    cohort: Cohort, modality: str, encoder: ModalityEncoder, reading: Reading, batch: Ids
+) -> Encoded:
+    """A batch of `pending_features`, encoded at the precision that is stored."""
+    dataset = CohortDataset(cohort, batch, {modality: reading})
+    inputs = collate([dataset[i] for i in range(len(batch))]).inputs[modality]
+    if isinstance(reading, EventReading):
+        inputs = trim(inputs)
+    with torch.inference_mode():
+        return encoder(inputs).at_stored_precision()
+
+
 def ensure_features(
     cohort: Cohort,
     modality: str,
@@ -172,43 +242,25 @@ def ensure_features(
     subject_ids: npt.ArrayLike,
     *,
     progress: Progress | None = None,
-    batch_size: int = 16,
+    batch_size: int = BATCH,
 ) -> Path:
     """The feature file of a frozen encoder, with every one of `subject_ids` who can be in it.
 
     Patients without the modality stay out of it. Raises CohortError when some have it only as
     features of another encoder.
     """
-    path = feature_path(cohort.folder, modality, encoder_hash)
-    have = stored_subjects(path)
-    asked = np.unique(np.asarray(subject_ids, np.int64))
-    raw = cohort.having(modality)
-    wanted = np.setdiff1d(np.intersect1d(asked, raw), have)
-    elsewhere = np.intersect1d(asked, cohort.having_features(modality))
-    lost = np.setdiff1d(np.setdiff1d(elsewhere, have), raw)
-    if len(lost):
-        raise CohortError(
-            f"{cohort.folder}: {len(lost)} subjects (first {lost[0]}) have '{modality}' only as "
-            f"features of another encoder than {encoder_hash}; add their files or leave them out."
-        )
-    if not len(wanted):
-        return path
-    dataset = CohortDataset(cohort, wanted, {modality: reading})
-    order = np.arange(len(wanted))
-    if isinstance(reading, EventReading):
-        table = cohort.events(modality)
-        order = np.argsort([table.rows(int(s)).stop - table.rows(int(s)).start for s in wanted])
+    found = pending_features(
+        cohort, modality, encoder_hash, reading, subject_ids, batch_size=batch_size
+    )
+    if not found.batches:
+        return found.path
     writer = FeatureWriter(modality, encoder_hash)
-    if len(have):
-        writer.add(have.tolist(), read_features(path, have))
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            batch = collate([dataset[int(i)] for i in order[start : start + batch_size]])
-            inputs = batch.inputs[modality]
-            if isinstance(reading, EventReading):
-                inputs = trim(inputs)
-            writer.add(batch.subject_ids.tolist(), encoder(inputs).at_stored_precision())
-            if progress is not None:
-                progress(min(start + batch_size, len(order)), len(order))
-    writer.write(path)
-    return path
+    writer.take_over(found.path)
+    done, n = 0, sum(map(len, found.batches))
+    for batch in found.batches:
+        writer.add(batch.tolist(), encode_batch(cohort, modality, encoder, reading, batch))
+        done += len(batch)
+        if progress is not None:
+            progress(done, n)
+    writer.write(found.path)
+    return found.path

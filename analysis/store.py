@@ -3,16 +3,22 @@
 A result is a folder RESULTS/KEY with `result.json` and, where there are arrays,
 `arrays.safetensors`. KEY is a hash of everything the result depends on: run hash, cohort
 fingerprint, method and parameters. A folder is written under a temporary name and renamed, so
-a result is there whole or not at all.
+whatever moment a process is killed at, a result is there whole or not at all. After a power
+failure a result may be damaged; such a one is removed when it is read, and made again.
+
+Results of some methods are also looked for by less than their key (the latest report of a run,
+say). RESULTS/.listed/METHOD/KEY.json holds the parameters of each, so that finding one does not
+take reading all results of a whole cohort.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +26,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
+
+from analysis.partial import clear_stale, owned_folder
+
+RESULT_FILE, ARRAYS_FILE = "result.json", "arrays.safetensors"
+LISTED_FOLDER = ".listed"
+LISTED_METHODS = frozenset({"trust"})
+Files = Mapping[str, bytes]
+"""{file name: its bytes} of one result."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,23 @@ def result_key(parameters: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def result_files(
+    parameters: Mapping[str, Any],
+    content: Mapping[str, Any],
+    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Files:
+    """The very files of a result; the same result gives the same bytes."""
+    text = json.dumps(
+        {"parameters": parameters, "content": content, "has_arrays": bool(arrays)},
+        default=str,
+        ensure_ascii=False,
+    )
+    files = {RESULT_FILE: text.encode("utf-8")}
+    if arrays:
+        files[ARRAYS_FILE] = save({n: np.ascontiguousarray(a) for n, a in arrays.items()})
+    return files
+
+
 class ResultStore:
     """A folder of results."""
 
@@ -47,12 +78,12 @@ class ResultStore:
     def get(self, parameters: Mapping[str, Any]) -> Result | None:
         """The result of these parameters, or None. A damaged one is removed and made again."""
         home = self.folder / result_key(parameters)
-        path = home / "result.json"
+        path = home / RESULT_FILE
         if not path.is_file():
             return None
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            arrays = home / "arrays.safetensors"
+            arrays = home / ARRAYS_FILE
             return Result(
                 stored["content"],
                 load_file(arrays) if stored["has_arrays"] else {},
@@ -64,7 +95,7 @@ class ResultStore:
 
     def has(self, parameters: Mapping[str, Any]) -> bool:
         """Whether a result of these parameters is stored; it is not read."""
-        return (self.folder / result_key(parameters) / "result.json").is_file()
+        return (self.folder / result_key(parameters) / RESULT_FILE).is_file()
 
     def put(
         self,
@@ -73,29 +104,24 @@ class ResultStore:
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> Result:
         """Store a result; when another process was faster, its equal result stays."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        home = self.folder / result_key(parameters)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
-        try:
-            if arrays:
-                save_file(
-                    {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-                    partial / "arrays.safetensors",
-                )
-            text = json.dumps(
-                {"parameters": parameters, "content": content, "has_arrays": bool(arrays)},
-                default=str,
-                ensure_ascii=False,
-            )
-            (partial / "result.json").write_text(text, encoding="utf-8")
-            partial.chmod(0o755)
-            partial.rename(home)
-        except OSError:
-            if not (home / "result.json").is_file():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        if parameters.get("method") in LISTED_METHODS:
+            self._list(str(parameters["method"]), parameters)
+        self.put_files(result_key(parameters), result_files(parameters, content, arrays))
         return Result(content, arrays or {}, parameters)
+
+    def put_files(self, key: str, files: Files) -> None:
+        """Store what `result_files` made, here or on another machine."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        home = self.folder / key
+        with owned_folder(self.folder, ".partial-") as partial:
+            for name, content in files.items():
+                (partial / name).write_bytes(content)
+            partial.chmod(0o755)
+            try:
+                partial.rename(home)
+            except OSError:
+                if not (home / RESULT_FILE).is_file():
+                    raise
 
     def compute(
         self,
@@ -105,3 +131,68 @@ class ResultStore:
         """The stored result, or a new one from `make`."""
         found = self.get(parameters)
         return found if found is not None else self.put(parameters, *make())
+
+    def keys(self) -> frozenset[str]:
+        """The keys of all results."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return frozenset(e.name for e in entries if not e.name.startswith("."))
+        except FileNotFoundError:
+            return frozenset()
+
+    def clear_stale(self) -> int:
+        """Remove what killed processes left half written; returns how many folders that were."""
+        return clear_stale(self.folder, ".partial-*")
+
+    # ------------------------------------------------------------ results that are listed
+
+    def parameters_of(self, method: str) -> dict[str, Mapping[str, Any]]:
+        """{key: parameters} of the stored results of one of `LISTED_METHODS`.
+
+        A key may be listed whose result is not there (yet): `get` gives None.
+        """
+        home = self._listed(method)
+        if not home.is_dir():
+            return self._begin_list(method)
+        found = {}
+        for path in sorted(home.glob("[!.]*.json")):
+            with suppress(OSError, ValueError):
+                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def _list(self, method: str, parameters: Mapping[str, Any]) -> None:
+        """Before the result itself, so that no kill leaves one that is not listed."""
+        if not self._listed(method).is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._begin_list(method)
+        _write_entry(self._listed(method), parameters)
+
+    def _listed(self, method: str) -> Path:
+        return self.folder / LISTED_FOLDER / method
+
+    def _begin_list(self, method: str) -> dict[str, Mapping[str, Any]]:
+        """Read through a store that has no list yet; keep the list where it can be written."""
+        found: dict[str, Mapping[str, Any]] = {}
+        mark = f'"method": "{method}"'.encode()
+        for path in self.folder.glob(f"[!.]*/{RESULT_FILE}"):
+            with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as stream:
+                if mark in stream.read(400):
+                    stream.seek(0)
+                    found[path.parent.name] = json.load(stream)["parameters"]
+        home = self._listed(method)
+        if self.folder.is_dir():
+            with suppress(OSError):  # a store that may only be read
+                home.parent.mkdir(parents=True, exist_ok=True)
+                with owned_folder(home.parent, ".partial-") as partial:
+                    for parameters in found.values():
+                        _write_entry(partial, parameters)
+                    partial.chmod(0o755)
+                    partial.rename(home)
+        return found
+
+
+def _write_entry(folder: Path, parameters: Mapping[str, Any]) -> None:
+    path = folder / f"{result_key(parameters)}.json"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(parameters, default=str, ensure_ascii=False), encoding="utf-8")
+    partial.replace(path)

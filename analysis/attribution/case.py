@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,10 @@ class AttributionError(ValueError):
     """An explanation cannot be given; the message says what, where and the remedy."""
 
 
+class NothingToReadError(AttributionError):
+    """A patient has none of the modalities that a run reads."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is explained; travels with every result."""
@@ -42,16 +47,24 @@ class Case:
     re-runs only that encoder and the fusion.
 
     encoded: {modality: Encoded} batches of one. output: what the model says of them, with maps.
-    changed: modalities whose input is not the one on file (see analysis/whatif.py).
+    changed: modalities whose input is not the one on file (see analysis/whatif.py). read:
+    {modality: `digest_of` what was read}; of the encoding where that is not said.
     """
 
     def __init__(
-        self, run: Run, cohort: Cohort, subject_id: int, encoded: Mapping[str, Encoded]
+        self,
+        run: Run,
+        cohort: Cohort,
+        subject_id: int,
+        encoded: Mapping[str, Encoded],
+        read: Mapping[str, str] | None = None,
     ) -> None:
         self.run = run
         self.cohort = cohort
         self.subject_id = int(subject_id)
         self.encoded = dict(encoded)
+        told = read or {}
+        self.read = {n: told[n] if n in told else digest_of(e) for n, e in encoded.items()}
         self.changed: frozenset[str] = frozenset()
         self._raw: dict[str, ModalityInput] = {}
         self._scans: dict[str, Volume] = {}
@@ -90,7 +103,9 @@ class Case:
 
     def with_inputs(self, encoded: Mapping[str, Encoded], raw: Mapping[str, ModalityInput]) -> Case:
         """The same patient with other encodings, and the inputs they were made from."""
-        other = Case(self.run, self.cohort, self.subject_id, encoded)
+        read = {n: self.read[n] for n, e in encoded.items() if same_encoding(e, self.encoded[n])}
+        read |= {name: digest_of(item) for name, item in raw.items()}
+        other = Case(self.run, self.cohort, self.subject_id, encoded, read)
         other._raw = {**self._raw, **raw}
         other._scans = self._scans
         other.changed = self.changed | frozenset(raw)
@@ -221,7 +236,9 @@ class Case:
         """Whether what the encoder reads is there, and not only what it once made of it."""
         if modality not in self.present:
             return False
-        return modality in self._raw or self.subject_id in self.cohort.having(modality)
+        return modality in self._raw or self.subject_id in self.cohort.having(
+            modality, [self.subject_id]
+        )
 
     def has_scan(self, modality: str) -> bool:
         """Whether the patient's volume is there as a file."""
@@ -243,13 +260,43 @@ def open_case(run: Run, cohort: Cohort, subject_id: int) -> Case:
     with torch.inference_mode():
         encoded = run.model.encode(inputs)
     # Out of inference mode: gradients are taken through these later.
-    case = Case(run, cohort, subject_id, {n: _detached(e) for n, e in encoded.items()})
+    case = Case(
+        run,
+        cohort,
+        subject_id,
+        {n: _detached(e) for n, e in encoded.items()},
+        {n: digest_of(item) for n, item in inputs.items()},
+    )
     if not case.present:
-        raise AttributionError(
+        raise NothingToReadError(
             f"patient {subject_id} of cohort '{cohort.spec.name}' has none of the modalities that "
             f"run '{run.config.name}' reads ({', '.join(run.config.modalities)})."
         )
     return case
+
+
+def digest_of(item: ModalityInput | Encoded) -> str:
+    """32 hex digits over a modality as it was read, to the last bit.
+
+    Over what is read and not over what a network makes of it: that differs in its last bits
+    between processors and numbers of threads, and a result made elsewhere is to be found here.
+    """
+    digest = hashlib.sha256()
+    fields = (
+        item.fields
+        if isinstance(item, ModalityInput)
+        else {"tokens": item.tokens, "mask": item.mask, "pooled": item.pooled}
+    )
+    for name, tensor in sorted({**fields, "present": item.present}.items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def same_encoding(one: Encoded, other: Encoded) -> bool:
+    """Whether two encodings are equal to the last bit."""
+    pairs = ((getattr(one, n), getattr(other, n)) for n in ("tokens", "mask", "pooled", "present"))
+    return all(a is b or torch.equal(a, b) for a, b in pairs)
 
 
 def _detached(encoded: Encoded) -> Encoded:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.attribution.case import Case, Subject
+from analysis.attribution.case import Case, Subject, digest_of
 from analysis.attribution.result import Attribution, VolumeMap, subject_json
 from analysis.attribution.signal import SignalMap, signal_map
 from analysis.attribution.target import Target
@@ -25,21 +25,17 @@ from analysis.attribution.within import explain_modality
 from analysis.store import Result, ResultStore
 
 # Raised whenever a method would answer otherwise than before.
-VERSION = 2
+VERSION = 3
 Progress = Callable[[int, int], None]
 
 
 def inputs_digest(case: Case, modality: str) -> str:
     """16 hex digits over what the model reads of the patient, the modality's raw input included."""
     digest = hashlib.sha256()
-    for name, encoded in case.encoded.items():
-        digest.update(name.encode())
-        for tensor in (encoded.tokens, encoded.pooled, encoded.present):
-            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    for name, read in case.read.items():
+        digest.update(f"{name}|{read}|".encode())
     if case.has_input(modality):
-        for name, tensor in sorted(case.raw(modality).fields.items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(digest_of(case.raw(modality)).encode())
     return digest.hexdigest()[:16]
 
 

@@ -61,6 +61,7 @@ class Cohort:
         """Indexed by subject_id (int64, ascending): split, site, age_years, sex, index_time
         (datetime64[us]), source_id and further columns; absent optional ones are all missing."""
         self._events: dict[str, EventTable] = {}
+        self._usable: dict[str, npt.NDArray[np.bool_]] = {}
         self._tables: dict[str, Table] = {}
         self._bags: dict[str, Bag] = {}
         self._files: dict[str, Mapping[int, Path]] = {}
@@ -254,7 +255,11 @@ class Cohort:
 
     def usable_events(self, name: str) -> npt.NDArray[np.bool_]:
         """(E,) bool by row of `events(name)`: static, or not after the subject's index time."""
-        table = self.events(name)
+        if name not in self._usable:
+            self._usable[name] = self._not_after_index(self.events(name))
+        return self._usable[name]
+
+    def _not_after_index(self, table: EventTable) -> npt.NDArray[np.bool_]:
         index_us = self.index_time_us(table.subject_ids)
         limit = np.repeat(index_us, np.diff(table.starts))
         before = (limit != STATIC) & (table.time_us <= limit)
@@ -265,31 +270,41 @@ class Cohort:
         times = self.subjects["index_time"].reindex(np.asarray(subject_ids, np.int64))
         return times.to_numpy("datetime64[us]").astype(np.int64)
 
-    def having(self, name: str) -> npt.NDArray[np.int64]:
+    def having(self, name: str, among: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
         """(N,) int64: subjects whose own data of a modality can be read (cached features aside).
 
         Events count when one is usable at the index time; a table row when a value is there; a
-        volume, signal or video when a file of it is there, which is not opened.
+        volume, signal or video when a file of it is there, which is not opened. among: only these
+        subjects are looked at, so that one patient costs the same in a cohort of any size.
         """
         spec = self.modality(name)
+        asked = self.subjects.index.to_numpy(np.int64)
+        if among is not None:
+            few = np.unique(np.asarray(among, np.int64).reshape(-1))
+            asked = few[self.subjects.index.get_indexer(pd.Index(few)) >= 0]
         ids: npt.NDArray[np.int64]
         if spec.kind is Kind.EVENTS:
-            events = self.events(name)
-            ids = np.unique(events.row_subjects()[self.usable_events(name)])
+            events, usable = self.events(name), self.usable_events(name)
+            if among is None:
+                ids = np.unique(events.row_subjects()[usable])
+            else:
+                there = [bool(usable[events.rows(int(subject))].any()) for subject in asked]
+                ids = asked[np.asarray(there, bool)]
         elif spec.kind is Kind.TABLE:
             table = self.table(name)
             ids = table.subject_ids[table.mask.any(axis=1)]
         elif spec.kind is Kind.BAG:
             ids = self.bag(name).subject_ids
         elif spec.kind in (Kind.VOLUME, Kind.SIGNAL):
-            there = [s for s, path in self._last_files(name).items() if path.exists()]
-            ids = np.asarray(there, np.int64)
+            files = self._last_files(name)
+            there = [int(s) in files and files[int(s)].exists() for s in asked]
+            ids = asked[np.asarray(there, bool)]
         elif spec.kind is Kind.VIDEO:
             self.videos(name)
-            ids = np.asarray(self._videos[name].with_files(), np.int64)
+            ids = np.asarray(self._videos[name].with_files(asked.tolist()), np.int64)
         else:
             ids = np.empty(0, np.int64)
-        return np.intersect1d(ids, self.subjects.index.to_numpy(np.int64))
+        return np.intersect1d(ids, asked)
 
     def having_features(self, name: str) -> npt.NDArray[np.int64]:
         """(N,) int64: subjects with outputs of a frozen encoder in features/NAME/."""

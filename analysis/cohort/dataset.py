@@ -83,7 +83,7 @@ class CohortDataset(Dataset[Sample]):
         self._having = {}
         for name, reading in self.readings.items():
             cohort.modality(name, reading.kind)
-            self._having[name] = frozenset(cohort.having(name).tolist())
+            self._having[name] = frozenset(cohort.having(name, ids).tolist())
             self._refuse(name, reading)
             if isinstance(reading, TextReading):
                 self._told(name, reading)
@@ -104,8 +104,8 @@ class CohortDataset(Dataset[Sample]):
             )
         if isinstance(reading, EventReading):
             events = self.cohort.events(name)
-            timed = np.unique(events.row_subjects()[events.time_us != STATIC])
-            timed = np.intersect1d(timed, ids)
+            dated = [bool((events.time_us[events.rows(int(i))] != STATIC).any()) for i in ids]
+            timed = np.unique(ids[np.asarray(dated, bool)])
             undated = timed[self.cohort.index_time_us(timed) == STATIC]
             if len(undated):
                 raise CohortError(

@@ -6,13 +6,12 @@ is written inside `atomic_folder`, so that a reader never sees half of one.
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from analysis.cohort.schema import OUTCOMES_FILE, SUBJECTS_FILE, CohortError, Co
 from analysis.cohort.write_recordings import write_cine as write_cine
 from analysis.cohort.write_recordings import write_signal as write_signal
 from analysis.cohort.write_recordings import write_still as write_still
+from analysis.partial import clear_stale, owned_folder
 
 IMAGING_FILE = "imaging.parquet"
 FOLDS_FILE = "folds.parquet"
@@ -72,21 +72,26 @@ CODE_TYPES: Mapping[str, pa.DataType] = {
 def atomic_folder(out: Path) -> Iterator[Path]:
     """A temporary sibling of `out` to write into; renamed to `out` at the end, removed on error.
 
+    What a killed process left of the same folder is removed first (`analysis.partial`).
+
     Raises CohortError when `out` is a file or a folder with something in it, or when its parent
     cannot be written.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CohortError(f"{out}: already exists and is not empty; name a new or empty folder.")
+    parent, prefix = out.absolute().parent, f".{out.name}.partial-"
     made = [folder for folder in out.absolute().parents if not folder.exists()]
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.absolute().parent))
-    except OSError as error:
-        raise CohortError(
-            f"{out}: cannot be written ({error.strerror}); name a folder you may write to."
-        ) from error
-    try:
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, made)  # last, when the partial folder is gone
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            clear_stale(parent, f"{glob.escape(prefix)}*")
+            partial = stack.enter_context(owned_folder(parent, prefix))
+        except OSError as error:
+            raise CohortError(
+                f"{out}: cannot be written ({error.strerror}); name a folder you may write to."
+            ) from error
         yield partial
         mask = os.umask(0)
         os.umask(mask)
@@ -94,12 +99,13 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         if out.exists():
             out.rmdir()
         partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        for folder in made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        raise
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Of folders that were made for a result, those that hold none; innermost first."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def write_subjects(folder: Path, subjects: pd.DataFrame) -> Path:

@@ -18,7 +18,6 @@ Neither torch nor a model is needed here, so that a background process starts fa
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,14 +57,12 @@ class Projection:
 
     places: {stage: (N, 2) float64}, centred. limit: every place lies within [-limit, limit] of
     both axes. settings: what the picture is made with. quality: {stage: what `judge` says}.
-    seconds: what it took.
     """
 
     places: dict[str, Floats]
     limit: float
     settings: dict[str, Any]
     quality: dict[str, dict[str, float]]
-    seconds: float
 
 
 def settings_of(method: Method, n_points: int, seed: int) -> dict[str, Any]:
@@ -101,7 +98,6 @@ def project(
     (n,) = sizes
     if n < FEWEST_POINTS:
         raise ValueError(f"a picture takes at least {FEWEST_POINTS} embeddings; there are {n}.")
-    began = time.perf_counter()
     settings = settings_of(method, n, seed)
     start = starting_places(next(iter(vectors.values())))
     places: dict[str, Floats] = {}
@@ -114,7 +110,7 @@ def project(
         places[name] = made
     quality = {name: judge(vectors[name], places[name], seed) for name in vectors}
     limit = float(max(np.abs(p).max() for p in places.values())) * 1.04
-    return Projection(places, limit, settings, quality, round(time.perf_counter() - began, 1))
+    return Projection(places, limit, settings, quality)
 
 
 def find_projection(store: ResultStore, parameters: Mapping[str, Any]) -> Projection | None:
@@ -124,9 +120,7 @@ def find_projection(store: ResultStore, parameters: Mapping[str, Any]) -> Projec
         return None
     content = found.content
     places = {name: found.arrays[name] for name in content["stages"]}
-    return Projection(
-        places, content["limit"], content["settings"], content["quality"], content["seconds"]
-    )
+    return Projection(places, content["limit"], content["settings"], content["quality"])
 
 
 def make_projection(
@@ -146,7 +140,6 @@ def make_projection(
             "limit": made.limit,
             "settings": made.settings,
             "quality": made.quality,
-            "seconds": made.seconds,
         },
         made.places,
     )

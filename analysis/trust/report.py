@@ -7,7 +7,6 @@ patients behind each; and which map is shown by default, by a rule that the repo
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -145,26 +144,18 @@ def stored_trust(
 
     split: only of this split. A damaged file is passed over.
     """
-    latest: dict[str, Any] | None = None
-    mark = f'"method": "{METHOD}"'
-    for path in store.folder.glob("*/result.json"):
-        try:
-            with path.open(encoding="utf-8") as stream:
-                if mark not in stream.read(400):
-                    continue
-                stream.seek(0)
-                stored = json.load(stream)
-            asked, content = stored["parameters"], stored["content"]
-            made = content["created"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        mine = (METHOD, VERSION, run.hash, cohort.fingerprint)
+    latest: Report | None = None
+    mine = (METHOD, VERSION, run.hash, cohort.fingerprint)
+    for asked in store.parameters_of(METHOD).values():
         if tuple(asked.get(k) for k in ("method", "version", "run", "cohort")) != mine:
             continue
         if split is not None and asked.get("split") != split:
             continue
-        if latest is None or made > latest["created"]:
-            latest = content
+        found = store.get(asked)
+        if found is None or not isinstance(found.content, dict) or "created" not in found.content:
+            continue
+        if latest is None or found.content["created"] > latest["created"]:
+            latest = found.content
     return latest
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from analysis.cohort.readers.echo_header import is_still
@@ -53,12 +53,16 @@ class Cines(Mapping[int, Mapping[str, Path]]):
         unnamed = [(None, path) for path in self._unnamed.get(subject, ())]
         return [(view, path) for view, path in (*files, *unnamed) if _is_still(path)]
 
-    def with_files(self) -> list[int]:
-        """Subjects with at least one file that exists; none is opened."""
+    def with_files(self, among: Iterable[int] | None = None) -> list[int]:
+        """Subjects (all, or some of `among`) with at least one file that exists; none is opened."""
         return [
             subject
-            for subject, views in self._candidates.items()
-            if any(path.exists() for paths in views.values() for path in paths)
+            for subject in (self._candidates if among is None else among)
+            if any(
+                path.exists()
+                for paths in self._candidates.get(subject, {}).values()
+                for path in paths
+            )
         ]
 
 
