@@ -115,7 +115,7 @@ def _prepare_audit(guard: Guard, workspace: Path, made: Prepared) -> None:
     where = guard.audit or str(workspace.absolute() / FILE)
     if "://" not in where and where != OFF:
         where = str(Path(where).absolute())
-    made.environment |= {"FUSIONLENS_AUDIT": where, "FUSIONLENS_AUDIT_KEY": ""}
+    made.environment.update(FUSIONLENS_AUDIT=where, FUSIONLENS_AUDIT_KEY="")
     if where == OFF:
         if guard.secrets is not None:
             raise AuditError("with a login there is an audit log, too: name one with --audit.")
