@@ -6,6 +6,7 @@ server_metadata_url there or in a part [auth.NAME] for each of several providers
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import stat
 import tomllib
@@ -63,6 +64,16 @@ def providers_of(auth: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the providers of [auth]; '' for one that is written there itself."""
     own = ("",) if any(k in auth for k in NEEDED) else ()
     return own + tuple(name for name, part in auth.items() if _is_provider(name, part))
+
+
+def need_client() -> None:
+    """Raise LoginError where a package is missing that Streamlit asks for with the first login."""
+    for package, modules in {"authlib": ("authlib",), "httpx": ("httpx2", "httpx")}.items():
+        if not any(importlib.util.find_spec(module) for module in modules):
+            raise LoginError(
+                f"a login needs the package {package}, which is not installed; "
+                f"'pip install {package}' adds it."
+            )
 
 
 def is_loopback(host: str) -> bool:

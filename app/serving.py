@@ -13,7 +13,7 @@ from rich.console import Console
 
 from app.access import read_access
 from app.audit.log import FILE, AuditError, AuditLog, read_key
-from app.login import LoginError, is_loopback, read_login
+from app.login import LoginError, is_loopback, need_client, read_login
 from app.workspace import Workspace
 
 OFF = "none"  # instead of the address of an audit log
@@ -142,7 +142,10 @@ def serve_workspace(workspace: Path, address: str, port: int, guard: Guard | Non
     Raises ValueError where it cannot be served as asked.
     """
     Workspace(workspace)
-    made = prepare(guard or Guard(), workspace, address)
+    guard = guard or Guard()
+    if guard.secrets is not None:
+        need_client()
+    made = prepare(guard, workspace, address)
     port = free_port(address, port)
     console = Console()
     for words in made.said:

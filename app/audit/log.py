@@ -267,9 +267,8 @@ def read_key(path: Path) -> bytes:
 
 def _engine(url: sa.URL, read_only: bool) -> sa.Engine:
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": WAIT_SECONDS}
-        )
+        options = {"connect_timeout": WAIT_SECONDS, "client_encoding": "utf8"}
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=options)
     if read_only:
         if not Path(str(url.database)).is_file():
             raise AuditError(f"{url.database}: there is no such audit log.")

@@ -45,7 +45,7 @@ def server(folder: Path) -> Iterator[Path]:
             env={**os.environ, "LC_ALL": "C"},
         )
 
-    call("initdb", "-D", str(data), "-A", "trust", "-U", "owner", "--no-sync")
+    call("initdb", "-D", str(data), "-A", "trust", "-U", "owner", "-E", "UTF8", "--no-sync")
     options = f"-k {folder} -p {PORT} -c listen_addresses= -c fsync=off"
     log = str(folder / "log")
     call("pg_ctl", "-D", str(data), "-w", "-t", "60", "-l", log, "-o", options, "start")

@@ -12,7 +12,7 @@ import pytest
 
 from app.access import BUILT_IN, PAGES, AccessError, AccessFile, read_access
 from app.audit.log import AuditError, AuditLog
-from app.login import LoginError, is_loopback, read_login
+from app.login import LoginError, is_loopback, need_client, read_login
 from app.serving import Guard, prepare
 
 ACCESS = """
@@ -160,6 +160,14 @@ def test_secrets_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
     path.chmod(0o644)
     (words,) = read_login(path).warnings
     assert "chmod 600" in words
+
+
+def test_a_login_without_its_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "authlib" or None)
+    with pytest.raises(LoginError, match="needs the package httpx"):
+        need_client()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "httpx2" or None)
+    need_client()
 
 
 def test_several_providers(tmp_path: Path) -> None:
