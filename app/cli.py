@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from app.commands import (
     assess,
+    audit,
     benchmark,
     checkpoints,
     cohorts,
@@ -27,6 +28,7 @@ from app.commands.base import cli
 
 __all__ = [
     "assess",
+    "audit",
     "benchmark",
     "checkpoints",
     "cli",

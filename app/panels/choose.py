@@ -95,16 +95,17 @@ def without_a_model(workspace: Workspace, task: Task) -> None:
         st.caption(markdown(without_model(titles)))
 
 
-def section(sections: Sections, key: str) -> None:
+def section(sections: Sections, key: str, opened: Callable[[str], None] | None = None) -> None:
     """Draw one of the sections, the first unless the address or the reader names another.
 
-    Choosing another one reruns this part alone: what stands above stays as it is.
+    Choosing another one reruns this part alone: what stands above stays as it is. opened: gets the
+    name of the section before it is drawn.
     """
     address.start("section", key, list(sections), next(iter(sections)), "section")
-    frame.fragment(partial(_section, sections, key))
+    frame.fragment(partial(_section, sections, key, opened))
 
 
-def _section(sections: Sections, key: str) -> None:
+def _section(sections: Sections, key: str, opened: Callable[[str], None] | None) -> None:
     chosen = st.segmented_control(
         "Look at",
         list(sections),
@@ -115,4 +116,6 @@ def _section(sections: Sections, key: str) -> None:
     )
     chosen = chosen or next(iter(sections))
     address.keep("section", chosen)
+    if opened is not None:
+        opened(chosen)
     sections[chosen][1]()

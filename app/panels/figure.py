@@ -24,7 +24,7 @@ _ZOOM = [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]
 
 def show(
     figure: go.Figure,
-    data: pd.DataFrame,
+    data: pd.DataFrame | None,
     name: str,
     *,
     alt: str,
@@ -33,10 +33,11 @@ def show(
 ) -> None:
     """Draw a figure and offer it as PNG, SVG and its data as CSV.
 
-    name: unique on the page; a figure of the same name is changed in its place, which takes the
-    browser half as long as a new one. alt: what it shows, for those who cannot see it. file: name
-    of the files (default: name). on_point: gets the customdata of a point that a reader
-    clicked, before the page is drawn again; such a figure can also be zoomed and moved.
+    data: None where the reader may not have it. name: unique on the page; a figure of the same
+    name is changed in its place, which takes the browser half as long as a new one. alt: what it
+    shows, for those who cannot see it. file: name of the files (default: name). on_point: gets the
+    customdata of a point that a reader clicked, before the page is drawn again; such a figure can
+    also be zoomed and moved.
     """
     key = _plain(name)
     file = _plain(file or name)
@@ -56,7 +57,8 @@ def show(
         )
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             _buttons()(key=f"image-{key}", data={"chart": f"chart-{key}"}, width="content")
-            csv(data, name, file=file)
+            if data is not None:
+                csv(data, name, file=file)
 
 
 def csv(

@@ -16,8 +16,9 @@ import streamlit as st
 from analysis.attribution.case import AttributionError
 from analysis.cohort.schema import CohortError
 from app import theme
+from app.audit.log import AuditError
 from app.figures.text import markdown
-from app.panels import static
+from app.panels import account, audited, static
 from app.patients import PatientDesk
 from app.projecting import Projector
 from app.workspace import Workspace, WorkspaceError, warm_up
@@ -69,7 +70,7 @@ def told() -> Iterator[None]:
     """Failures inside become a sentence on the page; the terminal gets the details."""
     try:
         yield
-    except (WorkspaceError, CohortError, RunError, AttributionError) as error:
+    except (WorkspaceError, CohortError, RunError, AttributionError, AuditError) as error:
         st.error(markdown(str(error)))
     except Exception:
         log.exception("a page failed")
@@ -85,8 +86,30 @@ def title(question: str, explanation: str) -> None:
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
         st.title(question, anchor=False, width="content")
-        st.badge(theme.NOTICE, color="orange")
+        with st.container(horizontal=True, width="content", vertical_alignment="center"):
+            st.badge(theme.NOTICE, color="orange")
+            account.menu()
     st.caption(explanation)
+
+
+def not_for_this_role(page: str) -> None:
+    """The page of an address that this visitor may not open; the attempt is logged."""
+    role = audited.visitor().role
+    title(f"{page} is not for this role", "")
+    st.warning(
+        f"The role {markdown(role)} does not have the page {page}, so nothing of it is shown. "
+        "Those in the menu above are yours."
+    )
+    audited.once("refused", "page", part=page.lower())
+
+
+def blind(what: str) -> bool:
+    """Whether this visitor sees no single patients; then says what is therefore not shown."""
+    if audited.visitor().patients:
+        return False
+    role = markdown(audited.visitor().role)
+    st.info(f"{what} not shown: the role {role} sees cohorts, no single patients.")
+    return True
 
 
 def workspace() -> Workspace:

@@ -23,7 +23,7 @@ from app.figures.text import (
     signed_interval,
 )
 from app.modalities import ModalityDesk
-from app.panels import figure, progress
+from app.panels import audited, figure, progress
 from app.workspace import Task
 from models.checkpoint import Run, RunError
 
@@ -102,13 +102,16 @@ def _patients(
 ) -> None:
     st.subheader("Patient by patient", anchor=False)
     found = desk.shares(task, run, split)
+    single = audited.visitor().patients
+    if single:
+        audited.listed("shares", task, [run.config.name], "shares of all patients")
     titles, shares = report["modalities"], report["shares"]
-    wide = len(titles) == 3 and bool(found.have.all(axis=1).any())
+    wide = single and len(titles) == 3 and bool(found.have.all(axis=1).any())
     columns = st.columns([3, 2]) if wide else [st.container()]
     with columns[0]:
         figure.show(
             figures.violins(found, titles),
-            figures.shares_frame(found),
+            figures.shares_frame(found) if single else None,
             f"patient shares {name}",
             alt="Spread of each modality's share of a patient's prediction",
         )

@@ -22,7 +22,7 @@ from app.figures.text import (
     signed_interval,
 )
 from app.modalities import ModalityDesk
-from app.panels import figure
+from app.panels import audited, figure, frame
 from app.workspace import Task
 from models.checkpoint import Run
 
@@ -140,6 +140,8 @@ def _worst(
     titles: Mapping[str, str],
 ) -> None:
     st.subheader("For whom was it worst?", anchor=False)
+    if frame.blind("Single patients are"):
+        return
     rows = {row["modality"]: row for row in answer["modalities"]}
     name = st.segmented_control(
         "Made worse by",
@@ -153,10 +155,13 @@ def _worst(
     if not row["worst"]:
         st.info(f"{markdown(titles[row['modality']])} made no prediction worse.")
         return
+    worst = [int(one["subject_id"]) for one in row["worst"][:LISTED]]
+    audited.opened("worst", task, worst, [run.config.name], "worst predictions and outcomes")
     st.table(
         pd.DataFrame([_patient(one, answer, task, run, titles) for one in row["worst"][:LISTED]]),
         hide_index=True,
     )
+    audited.listed("changes", task, [run.config.name], "changes and outcomes of all patients")
     table = desk.changes(task, run, split)
     figure.csv(
         table[table["modality"] == row["modality"]],

@@ -11,7 +11,7 @@ from app import theme
 from app.figures import fewer as figures
 from app.figures.text import listed, markdown
 from app.modalities import ModalityDesk
-from app.panels import address, figure
+from app.panels import address, audited, figure, frame
 from app.patients import PatientDesk
 from app.workspace import Task
 from models.checkpoint import Run
@@ -19,15 +19,18 @@ from models.checkpoint import Run
 
 def show(desk: ModalityDesk, patients: PatientDesk, task: Task, run: Run, split: str) -> None:
     """A patient of the split, or of the address, under every combination of what they have."""
+    if frame.blind("What the run would say of one patient with less is"):
+        return
     cohort = desk.workspace.cohort(task.cohort)
     ids = [str(i) for i in cohort.subject_ids(split, task.name)]
     asked = st.query_params.get("patient")
-    if asked is not None and asked.isdigit() and int(asked) in cohort.subjects.index:
+    if asked is not None and asked in {str(i) for i in cohort.subjects.index}:
         ids = list(dict.fromkeys([*ids, asked]))
     key = f"missing patient {task.key} {split}"
     address.start("patient", key, ids, ids[0], "patient")
     subject = st.selectbox("Patient", ids, key=key)
     address.keep("patient", subject)
+    audited.opened("patient", task, [int(subject)], [run.config.name], "with less")
     try:
         case = patients.case(task, run, int(subject))
     except AttributionError as error:

@@ -13,7 +13,7 @@ from analysis.outlook import ClassOutlook, Observed, SurvivalOutlook
 from app import theme
 from app.figures import outlook as figures
 from app.figures.text import days, markdown, number, signed
-from app.panels import figure
+from app.panels import audited, figure
 from app.patients import PatientDesk
 from app.workspace import Task
 
@@ -96,6 +96,13 @@ def _happened(desk: PatientDesk, item: Shown, several: bool) -> Observed | None:
     )
     if not asked(item.task):
         return None
+    audited.opened(
+        f"outcome {item.task.key}",
+        item.task,
+        [item.case.subject_id],
+        [item.case.run.config.name],
+        "outcome",
+    )
     found = desk.observed(item.case)
     if found is None:
         st.info(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,12 +16,16 @@ _LIST = "patient list"
 
 
 def pick(
-    listing: pd.DataFrame, titles: Mapping[str, str], event_title: str, key: str
+    listing: pd.DataFrame,
+    titles: Mapping[str, str],
+    event_title: str,
+    key: str,
+    unblinded: Callable[[], None],
 ) -> int | None:
     """The chosen patient, or None while nobody is chosen.
 
     listing: of `PatientDesk.listing`. titles: of the modalities, by name. key: names the
-    cohort. The choice is in the address.
+    cohort. unblinded: called before the list tells what happened. The choice is in the address.
     """
     ids = [str(i) for i in listing.index]
     if not ids:
@@ -58,7 +62,7 @@ def pick(
             key=box,
         )
     with st.expander("Choose from a list: sort by risk, disagreement, age, site"):
-        listed = _table(listing, titles, event_title)
+        listed = _table(listing, titles, event_title, unblinded)
     if listed is not None and str(listed) != chosen:
         # A drawn control cannot be set; the next run starts from the address.
         st.query_params["patient"] = str(listed)
@@ -80,7 +84,12 @@ def label(subject: int, row: Mapping[str, Any]) -> str:
     return ", ".join(part for part in words if part) + risk
 
 
-def _table(listing: pd.DataFrame, titles: Mapping[str, str], event_title: str) -> int | None:
+def _table(
+    listing: pd.DataFrame,
+    titles: Mapping[str, str],
+    event_title: str,
+    unblinded: Callable[[], None],
+) -> int | None:
     """The list itself; a patient whose row was newly chosen in it, or None."""
     blinded = not st.toggle(
         "Show what happened to them", key="list outcomes", help="Off: the list is read blinded."
@@ -97,6 +106,7 @@ def _table(listing: pd.DataFrame, titles: Mapping[str, str], event_title: str) -
     if compared > 1:
         frame["Disagreement"] = listing["disagreement"].round(1)
     if not blinded:
+        unblinded()
         frame["Followed (days)"] = listing["time_days"]
         frame[event_title or "Event"] = listing["event"].map({True: "yes", False: "no"})
     state = st.dataframe(

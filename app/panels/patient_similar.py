@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.attribution.case import AttributionError
 from analysis.outlook import SurvivalOutlook, class_names
 from app.figures.text import count, markdown, number, signed
-from app.panels import figure
+from app.panels import audited, figure
 from app.panels.patient_header import Shown, asked, by_task
 from app.patients import PatientDesk
 
@@ -46,6 +46,14 @@ def _neighbours(desk: PatientDesk, item: Shown, told: bool) -> None:
     except AttributionError as error:
         st.info(markdown(str(error)))
         return
+    audited.opened(
+        f"similar {item.case.run.config.name}",
+        item.task,
+        [int(i) for i in found["subject_id"]],
+        [item.case.run.config.name],
+        "similar patients and outcomes" if told else "similar patients",
+        beside=item.case.subject_id,
+    )
     st.dataframe(table(found, item, told=told), hide_index=True, alt="Similar training patients")
     if told and "event" in found:
         events = int(found["event"].sum())

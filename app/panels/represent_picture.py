@@ -15,7 +15,7 @@ from analysis.representation.stored import coordinates, drawable, projection_key
 from app.figures import patient_rows as rows_figures
 from app.figures import representation as figures
 from app.figures.text import count, markdown, number
-from app.panels import address, figure, frame
+from app.panels import address, audited, figure, frame
 from app.workspace import Task, Workspace
 
 SEED = 0
@@ -94,8 +94,12 @@ def show(
         colour = _colour(people)
     with right:
         patient = _patient(people)
+    name = people.run.config.name
+    audited.listed("picture", task, [name], "picture of all patients", by=colour)
     if patient is not None:
-        _link(people, patient)
+        audited.opened("patient", task, [patient], [name], "embeddings")
+        if "patient" in audited.visitor().pages:
+            _link(people, patient)
     if made is None:
         _wait(people, method, parameters)
     else:

@@ -14,6 +14,7 @@ from analysis.outlook import SurvivalOutlook
 from app.figures.text import listed, markdown
 from app.panels import (
     address,
+    audited,
     choose,
     frame,
     patient_attention,
@@ -65,9 +66,18 @@ def main() -> None:
     listing = _listing(workspace, desk, task, [run for whose, run in runs if whose == task])
     _learnt(workspace, desk, [(whose, run) for whose, run in runs if whose != task])
     titles = {n: t for _, run in runs for n, t in titles_of(run).items()}
-    subject = patient_picker.pick(listing, titles, task.event_title, task.cohort)
+    names = [run.config.name for _, run in runs]
+    audited.listed("list", task, names[:1], "patients")
+    subject = patient_picker.pick(
+        listing,
+        titles,
+        task.event_title,
+        task.cohort,
+        unblinded=lambda: audited.listed("outcomes", task, names[:1], "patients and outcomes"),
+    )
     if subject is None:
         return
+    audited.opened("patient", task, [subject], names, "prediction")
     shown = _shown(desk, runs, subject)
     if not shown:
         return
@@ -184,8 +194,14 @@ def _section(
 ) -> None:
     """What is looked at below the ledger; one at a time, so that a click computes one thing."""
     sections = _sections(desk, shown, targets, index_event)
+    first = shown[0]
+    names = [item.case.run.config.name for item in shown]
+
+    def opened(name: str) -> None:
+        audited.opened("section", first.task, [first.case.subject_id], names, name)
+
     st.header("What in each modality?", anchor=False)
-    choose.section(sections, f"section {' '.join(sections)}")
+    choose.section(sections, f"section {' '.join(sections)}", opened)
 
 
 def _sections(

@@ -59,12 +59,13 @@ def main() -> None:
         st.markdown("  \n".join(markdown(sentence) for sentence in verdict(answer)))
         st.caption(_whom(people))
     st.header("Where every embedding lies", anchor=False)
-    method = represent_picture.choose_method()
-    waiting = represent_picture.pending(workspace, people, method)
-    frame.fragment(
-        partial(represent_picture.show, workspace, task, people, method, waiting),
-        every=represent_picture.POLL_SECONDS if waiting else None,
-    )
+    if not frame.blind("The picture, in which every point is a patient, is"):
+        method = represent_picture.choose_method()
+        waiting = represent_picture.pending(workspace, people, method)
+        frame.fragment(
+            partial(represent_picture.show, workspace, task, people, method, waiting),
+            every=represent_picture.POLL_SECONDS if waiting else None,
+        )
     _numbers(answer, run)
 
 

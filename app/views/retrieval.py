@@ -19,6 +19,7 @@ from app.figures.shares import value_text
 from app.figures.text import count, interval, markdown, number
 from app.panels import (
     address,
+    audited,
     choose,
     ecg_paper,
     echo_cine,
@@ -115,6 +116,8 @@ def _table(found: Mapping[str, Any], name: str) -> None:
 
 def _query(workspace: Workspace, desk: PatientDesk, task: Task, run: Run, split: str) -> None:
     st.header("One patient's candidates", anchor=False)
+    if frame.blind("One patient's candidates are"):
+        return
     cohort = workspace.cohort(task.cohort)
     predicted = predict_stored(run, cohort, split, workspace.store)
     titles = {n: e.title for n, e in run.config.modalities.items()}
@@ -128,6 +131,7 @@ def _query(workspace: Workspace, desk: PatientDesk, task: Task, run: Run, split:
     with right:
         others = [n for n in names if n != query]
         target = st.selectbox("to", others, format_func=titles.__getitem__, key="retrieval to")
+    audited.opened("query", task, [int(subject)], [run.config.name], query)
     found = candidates(predicted, int(subject), query, target)
     order, place = found.subject_ids, found.own_rank
     st.markdown(
@@ -154,6 +158,7 @@ def _query(workspace: Workspace, desk: PatientDesk, task: Task, run: Run, split:
         _picture(desk, task, run, int(subject), query, "query")
     with right:
         other = int(order[(chosen or 1) - 1])
+        audited.opened("candidate", task, [other], [run.config.name], target, beside=int(subject))
         st.markdown(f"**Candidate {chosen}: {markdown(titles[target])} of patient {other}**")
         _picture(desk, task, run, other, target, "candidate")
 
