@@ -24,6 +24,7 @@ page = st.navigation(
         st.Page("views/retrieval.py", title="Retrieval"),
         st.Page("views/trust.py", title="Trust"),
         st.Page("views/report.py", title="Report"),
+        st.Page("views/bring.py", title="Import", url_path="import"),
     ],
     position="top",
 )

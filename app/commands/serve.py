@@ -19,9 +19,17 @@ def serve(
     address: Annotated[str, typer.Option(help="Only this machine can reach 127.0.0.1.")] = (
         "127.0.0.1"
     ),
+    inbox: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of checkpoints that may be imported on the page; WORKSPACE/inbox if none."
+        ),
+    ] = None,
 ) -> None:
     """Open a workspace in the browser."""
     with in_one_sentence():
+        from app.bring.inbox import name_inbox
         from app.serving import serve_workspace
 
+        name_inbox(inbox)
         serve_workspace(workspace, address, port)
