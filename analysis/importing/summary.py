@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from models.importing.names import KeyReport, Line
+from models.importing.suggest import suggest_rules
 
 if TYPE_CHECKING:
     from analysis.importing.checkpoint import Examined
@@ -38,32 +39,51 @@ def summary(examined: Examined, allowed: Sequence[str] = ()) -> dict[str, Any]:
         "inferred": examined.inferred,
         "assumed": examined.assumed,
         "learnt_on_the_cohort": list(examined.notes),
+        "rules_that_fit_more": suggested(examined),
         "fits": not wrong,
         "misfits": wrong,
     }
 
 
+def suggested(examined: Examined) -> list[dict[str, Any]]:
+    """Rename rules that would bring more tensors in: prefix, to, and how many by each."""
+    if not examined.report.of("missing"):
+        return []
+    draft, entries = examined.draft, examined.checkpoint.entries
+    rules = suggest_rules(draft.expected(), entries, draft.file.rules, examined.report)
+    return [{"prefix": rule.pattern, "to": rule.to, "tensors": n} for rule, n in rules]
+
+
 def contents(checkpoint: Checkpoint, looks_like: str) -> dict[str, Any]:
     """What lies in a checkpoint, before any model is described.
 
-    numbers: how many all tensors hold together. parts: {first part of the names: tensors}.
+    numbers: how many all tensors hold together. parts: {beginning of the names up to the first part
+    in which they differ: tensors}.
     """
-    parts: dict[str, int] = {}
-    for name in checkpoint.entries:
-        first = name.partition(".")[0]
-        parts[first] = parts.get(first, 0) + 1
     return {
         "form": checkpoint.form,
         "within": checkpoint.within,
         "hyperparameters": dict(checkpoint.settings),
         "looks_like": looks_like,
         "numbers": sum(entry.numel for entry in checkpoint.entries.values()),
-        "parts": parts,
+        "parts": _beginnings(list(checkpoint.entries)),
         "tensors": [
             {"name": name, "shape": list(entry.shape), "type": str(entry.dtype)[6:]}
             for name, entry in checkpoint.entries.items()
         ],
     }
+
+
+def _beginnings(names: Sequence[str]) -> dict[str, int]:
+    split = [name.split(".") for name in names]
+    shared = 0
+    while split and all(len(p) > shared + 1 and p[shared] == split[0][shared] for p in split):
+        shared += 1
+    found: dict[str, int] = {}
+    for parts in split:
+        beginning = ".".join(parts[: shared + 1])
+        found[beginning] = found.get(beginning, 0) + 1
+    return found
 
 
 def report_of(told: Mapping[str, Any]) -> KeyReport:

@@ -77,9 +77,9 @@ class Importer:
         self._lanes[_LANES[do]].put(_Request(name, {"id": name, "do": do, **content}, ended))
         return name
 
-    def get_ready(self) -> None:
-        """Start the process that looks and compares, so that the first request finds it."""
-        self._lanes["short"].put(None)
+    def get_ready(self, do: str) -> None:
+        """Start the process that will do this, so that the request finds it there."""
+        self._lanes[_LANES[do]].put(None)
 
     def job(self, name: str) -> Job | None:
         """How far a request is; None for one that is not known any more."""

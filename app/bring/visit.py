@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +121,14 @@ class Desk:
             raise WorkspaceError(reason)
         config = self.mine.new(".yaml")
         retitled(compared.config, title, config)
-        self.visit.importing = self._ask(
+        out = (self.workspace.folder / "runs" / name).absolute()
+        self.mine.borrow()
+        self.visit.importing = self.importer.ask(
             "import",
+            partial(_ended, self.mine, out.with_name(f".{name}.partial")),
             source=str(compared.source.path),
             config=str(config),
-            out=str((self.workspace.folder / "runs" / name).absolute()),
+            out=str(out),
             allow_missing=list(allowed),
             encoders=str(self.workspace.encoders.absolute()),
             name=compared.source.name,
@@ -155,6 +160,12 @@ class Desk:
         for path in sorted(known, key=len, reverse=True):
             error = error.replace(path, known[path])
         return error
+
+
+def _ended(mine: Belongings, partly: Path) -> None:
+    """An import is over: what one that was killed had begun goes, and so may the uploads."""
+    shutil.rmtree(partly, ignore_errors=True)
+    mine.give_back()
 
 
 def why_not_named(workspace: Workspace, name: str) -> str:

@@ -142,6 +142,8 @@ def main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr
     limit_memory()
 
+    # What every request needs sooner or later; whoever comes first should not wait for it.
+    import analysis.importing.checkpoint  # noqa: F401
     from app.adapters import use_given_adapters
     from app.commands.base import start_engine
 

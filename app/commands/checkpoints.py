@@ -84,7 +84,7 @@ def _note(text: str) -> None:
 
 
 def _print(examined: Examined, every: bool) -> None:
-    from analysis.importing.summary import STATES
+    from analysis.importing.summary import STATES, suggested
 
     checkpoint = examined.checkpoint
     where = f", weights at {checkpoint.within}" if checkpoint.within else ""
@@ -98,6 +98,11 @@ def _print(examined: Examined, every: bool) -> None:
             table.add_row(state, *(_plain(t) for t in (line.name, line.source, line.why)))
     if table.row_count:
         out_console.print(table, markup=False)
+    for rule in suggested(examined):
+        print_line(
+            f"A rename rule that fits {rule['tensors']} more: {{prefix: {_plain(rule['prefix'])}, "
+            f"to: {_plain(rule['to'])}}}"
+        )
     for name, value in examined.inferred.items():
         print_line(f"Read off the shapes: {name} = {value}")
     for name, value in examined.assumed.items():

@@ -28,8 +28,12 @@ def accept(desk: Desk, compared: Compared, report: KeyReport, stale: bool) -> No
         st.info(
             "It cannot be imported as it is. Mend the rename rules or the description, or bring "
             "another checkpoint."
+            if report.of(*FITTING)
+            else "Not one tensor of the model is in the checkpoint, so there is nothing to import. "
+            "Mend the rename rules or the description, or bring another checkpoint."
         )
         return
+    desk.importer.get_ready("import")
     one, two = st.columns(2)
     with one:
         st.session_state.setdefault("bring name", free_name(desk.workspace, compared.source.name))
@@ -61,7 +65,6 @@ def _allowed(compared: Compared, report: KeyReport) -> list[str]:
     if not patterns:
         return []
     if not report.of(*FITTING):
-        st.info("Not one tensor of the model is in the checkpoint, so nothing may be missing.")
         return []
     st.warning(
         f"{count(sum(patterns.values()), 'tensor')} of the model are missing. Those that you allow "

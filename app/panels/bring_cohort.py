@@ -53,6 +53,11 @@ def show(desk: Desk) -> None:
         st.error(markdown(desk.in_words(job.error or "")))
     else:
         _problems(name, job.answer)
+        st.caption(
+            "Every voxel was read."
+            if deep
+            else "Of images and recordings the headers were read, not the values."
+        )
 
 
 def _problems(name: str, told: Mapping[str, Any]) -> None:

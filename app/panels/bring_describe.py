@@ -43,8 +43,10 @@ def describe(desk: Desk) -> str | None:
     return _form(desk) if way == "form" else _text(desk)
 
 
-def _select(desk: Desk, key: str, label: str, options: list[Any], **more: Any) -> Any:
-    start(key, desk, options, options[0])
+def _select(
+    desk: Desk, key: str, label: str, options: list[Any], default: Any = None, **more: Any
+) -> Any:
+    start(key, desk, options, default if default in options else options[0])
     return keep(key, desk, st.selectbox(label, options, key=key, **more))
 
 
@@ -106,7 +108,7 @@ def _fields(desk: Desk, cohorts: dict[str, Cohort]) -> Form | None:
         )  # fmt: skip
     with one:
         strategy = _select(
-            desk, "bring strategy", "Fusion strategy", list(STRATEGIES),
+            desk, "bring strategy", "Fusion strategy", list(STRATEGIES), "late",
             format_func=lambda name: f"{STRATEGIES.get(name).title} [{name}]",
         )  # fmt: skip
     with two:

@@ -34,6 +34,7 @@ def show(desk: Desk, compared: Compared, told: Mapping[str, Any], stale: bool) -
             "before you import."
         )
     _verdict(compared, told, report)
+    _rules(desk, told, stale)
     left, right = st.columns([5, 4], gap="large")
     with left:
         st.subheader("Tensors", anchor=False)
@@ -60,6 +61,32 @@ def _verdict(compared: Compared, told: Mapping[str, Any], report: KeyReport) -> 
         f"**It does not fit yet.** Of {count(fitting + _short(report), 'tensor')} of the model, "
         f"{fitting:,} are in {what}. {sentences}{public}"
     )
+
+
+def _rules(desk: Desk, told: Mapping[str, Any], stale: bool) -> None:
+    """Rename rules that names and shapes ask for."""
+    rules = told["rules_that_fit_more"]
+    if not rules:
+        return
+    n = sum(rule["tensors"] for rule in rules)
+    lines = [f"{rule['prefix']} -> {rule['to']}".rstrip() for rule in rules]
+    with st.container(border=True):
+        st.markdown(
+            f"**{count(len(rules), 'rename rule')} would bring {count(n, 'more tensor')} in**, by "
+            "names that end alike and equal shapes. Only who knows the model can say whether they "
+            "mean the same."
+        )
+        st.code("\n".join(lines), language=None)
+        if desk.visit.kept.get("bring describe") == "form":
+            st.button(
+                "Add to the rename rules", disabled=stale, key="bring add rules",
+                on_click=_add, args=[desk, lines], icon=":material/add:",
+            )  # fmt: skip
+
+
+def _add(desk: Desk, lines: list[str]) -> None:
+    kept = str(desk.visit.kept.get("bring rename", "")).strip()
+    st.session_state["bring rename"] = "\n".join([*filter(None, [kept]), *lines])
 
 
 def _short(report: KeyReport) -> int:

@@ -61,7 +61,7 @@ def main() -> None:
     if chosen == "cohort":
         bring_cohort.show(desk)
     else:
-        desk.importer.get_ready()
+        desk.importer.get_ready("look")
         _model(desk)
 
 
@@ -85,6 +85,8 @@ def _model(desk: Desk) -> None:
         label = "Compare" if compared is None else "Compare again"
         if st.button(label, type="primary", key="bring compare", disabled=not text.strip()):
             compared = _compare(desk, source, text)
+    if imported and source is not None and (source, text) != (compared.source, compared.text):
+        compared = None
     if compared is not None:
         _report(desk, compared, stale=(source, text) != (compared.source, compared.text))
 
