@@ -28,7 +28,7 @@ from tests.models.importing.hostile import Command
 
 pytestmark = pytest.mark.browser
 RUN, NAME = "pe-late-onehot", "a-friends-late"
-IDLE = "() => !document.querySelector('[data-testid=stProgress]')"
+IDLE = """() => !document.querySelector('[class*="st-key-stop-"]')"""
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,12 @@ def compared(page: Page, inbox: Inbox) -> dict[str, Any]:
     return told
 
 
+def kept(content: bytes) -> list[str]:
+    """Names of the uploads with this content, wherever the server keeps them."""
+    folders = Path(tempfile.gettempdir()).glob("fusionlens-import-*")
+    return [p.name for f in folders for p in f.rglob("*.pt") if p.read_bytes() == content]
+
+
 def test_a_trap_is_refused_and_leaves_nothing(page: Page, inbox: Inbox) -> None:
     page.choose("Checkpoint in the inbox", "friend/trap.pt")
     ready(page)
@@ -122,14 +128,12 @@ def test_a_trap_is_refused_and_leaves_nothing(page: Page, inbox: Inbox) -> None:
     upload = {"name": "../../../trap.pt", "mimeType": "application/octet-stream"}
     content = (inbox.folder / "trap.pt").read_bytes()
     page.tab.locator("input[type=file]").set_input_files([{**upload, "buffer": content}])
-    ready(page)
-    assert "trap.pt: not read: it wants 'posix.system' to be run" in page.text()
-    kept = [p.name for f in Path(tempfile.gettempdir()).glob("fusionlens-import-*")
-            for p in f.iterdir()]  # fmt: skip
-    assert kept == ["0001.pt"]
+    page.tab.get_by_text("Refused. ../../../trap.pt: not read").wait_for(timeout=60_000)
+    page.settle()
+    assert kept(content) == ["0001.pt"]
     page.tab.get_by_role("button", name="Remove").click()
     page.settle()
-    assert not list(Path(tempfile.gettempdir()).glob("fusionlens-import-*/*"))
+    assert kept(content) == []
     assert not inbox.canary.exists()
     page.press("On the server", "On the server")
 
