@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 
-from analysis.importing.summary import missing_patterns, misfits, report_of
+from analysis.importing.summary import misfits, missing_patterns, report_of
 from models.importing.names import KeyReport, Line
 
 
