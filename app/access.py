@@ -15,7 +15,7 @@ An account with several roles has the pages of all of them. The built-in roles s
 
 - clinician: what helps to read one patient and to judge how far a prediction holds, but not
   Representation and Retrieval, whose distances are easily read as likeness of patients;
-- researcher: everything;
+- researcher: everything, and alone the Import page, which adds to the workspace;
 - reviewer: what is said of a cohort, nothing that is said of one patient. So there is no Patient
   page and no Retrieval, which draws patients' recordings; Modalities has no section "One patient";
   Representation has its verdict and numbers, but not the picture, where every point is a patient
@@ -47,16 +47,20 @@ PAGES = {
     "retrieval": "Retrieval",
     "trust": "Trust",
     "report": "Report",
+    "import": "Import",
 }
-"""Pages by the name of their file, in the order of the menu."""
+"""Pages by their address, in the order of the menu."""
+
+FILES = {"import": "bring"}
+"""Files in views/ of pages whose address is no name of a module."""
 
 OF_SINGLE_PATIENTS = ("patient", "retrieval")
 """Pages that have nothing to show but single patients."""
 
 BUILT_IN = {
-    "clinician": tuple(p for p in PAGES if p not in ("representation", "retrieval")),
+    "clinician": tuple(p for p in PAGES if p not in ("representation", "retrieval", "import")),
     "researcher": tuple(PAGES),
-    "reviewer": tuple(p for p in PAGES if p not in OF_SINGLE_PATIENTS),
+    "reviewer": tuple(p for p in PAGES if p not in (*OF_SINGLE_PATIENTS, "import")),
 }
 _BLIND = ("reviewer",)
 _SECONDS = 3600

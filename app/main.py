@@ -11,7 +11,7 @@ from functools import partial
 
 import streamlit as st
 
-from app.access import PAGES
+from app.access import FILES, PAGES
 from app.adapters import use_given_adapters
 from app.panels import account, audited, frame
 
@@ -23,7 +23,8 @@ first = next(iter(allowed), "overview")
 pages = []
 for name, title in PAGES.items():
     if name in allowed:
-        pages.append(st.Page(f"views/{name}.py", title=title, default=name == first))
+        file = f"views/{FILES.get(name, name)}.py"
+        pages.append(st.Page(file, title=title, url_path=name, default=name == first))
     else:
         shown = account.nothing if visitor is None else partial(frame.not_for_this_role, title)
         pages.append(

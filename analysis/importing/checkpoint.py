@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from analysis.cohort.schema import CohortError
 from analysis.features import Progress
 from analysis.importing.draft import Draft, draft_model, settle_vocabulary
 from analysis.importing.model_file import read_model_file
+from analysis.importing.summary import first_few, misfits
 from analysis.predict import predict
 from analysis.survival.baseline import breslow
 from analysis.survival.concordance import harrell_c, why_undefined
@@ -47,7 +47,6 @@ from models.importing.pickles import CheckpointError
 from models.importing.source import Checkpoint, open_checkpoint
 from models.network import FusionModel
 
-_SHOWN = 5
 Note = Callable[[str], None]
 
 
@@ -70,24 +69,7 @@ class Examined:
 
     def misfits(self, allowed: Sequence[str] = ()) -> list[str]:
         """Why it cannot be accepted, a sentence each; allowed: missing tensors that may be."""
-        found = []
-        lines = [n for n in self.report.of("missing") if not _allows(allowed, n.name)]
-        if lines:
-            found.append(f"{len(lines)} tensors are missing ({_first(lines)})")
-        for what in ("shape", "type"):
-            lines = list(self.report.of(f"{what} differs"))
-            if lines:
-                found.append(f"{len(lines)} tensors have another {what} ({_first(lines)})")
-        return found
-
-
-def _first(lines: Sequence[Any]) -> str:
-    shown = [f"{n.name}: {n.why}" if n.state != "missing" else n.name for n in lines[:_SHOWN]]
-    return ", ".join(shown) + (", …" if len(lines) > _SHOWN else "")
-
-
-def _allows(allowed: Sequence[str], name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)
+        return misfits(self.report, allowed)
 
 
 def examine_checkpoint(
@@ -165,29 +147,32 @@ def import_checkpoint(
     allow_missing: Sequence[str] = (),
     encoder_places: Sequence[Path] = (),
     command: str = "",
+    source: str = "",
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Run:
     """Write an examined checkpoint as a run folder and open it.
 
     allow_missing: names, or patterns with *, of tensors that may be missing and then keep their
-    untrained values. Work in progress lies in OUT.partial and is removed when anything fails.
-    Raises CheckpointError, CohortError or RunError in one sentence.
+    untrained values. source: the checkpoint's name, where its file is called otherwise. Work in
+    progress lies in OUT.partial and is removed when anything fails. Raises CheckpointError,
+    CohortError or RunError in one sentence.
     """
     out = Path(out)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise CheckpointError(f"{out}: already exists; name a new folder or delete this one.")
-    misfits = examined.misfits(allow_missing)
-    if misfits:
+    wrong = examined.misfits(allow_missing)
+    if wrong:
         public = f" It looks like {examined.looks_like}." if examined.looks_like else ""
         raise CheckpointError(
             f"{examined.checkpoint.path}: does not fit {examined.draft.path.name}: "
-            f"{'; '.join(misfits)}.{public}"
+            f"{'; '.join(wrong)}.{public}"
         )
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        run = _write(examined, out, partial, encoder_places, command, progress, note)
+        named = source or examined.checkpoint.path.name
+        run = _write(examined, out, partial, encoder_places, command, named, progress, note)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -200,13 +185,14 @@ def _write(
     partial: Path,
     places: Sequence[Path],
     command: str,
+    source: str,
     progress: Progress | None,
     note: Note | None,
 ) -> Run:
     say = note or (lambda _: None)
     model = _filled(examined)
     partial.mkdir(parents=True)
-    config = _config(examined, out.name, model, partial, command)
+    config = _config(examined, out.name, model, partial, command, source)
     vocabularies = {
         name: encoder.vocabulary
         for name, encoder in examined.draft.encoders.items()
@@ -274,7 +260,7 @@ def _fill_encoder(draft: Draft, name: str, encoder: nn.Module) -> None:
     report = compare(encoder.state_dict(), checkpoint.entries, draft.file.rules)
     wrong = report.of("missing", "shape differs", "type differs")
     if wrong:
-        raise CheckpointError(f"{path}: does not fit the encoder of '{name}': {_first(wrong)}.")
+        raise CheckpointError(f"{path}: does not fit the encoder of '{name}': {first_few(wrong)}.")
     state = {n: checkpoint.read(source) for n, source in report.sources.items()}
     bad = next((n for n, t in state.items() if not bool(torch.isfinite(t.float()).all())), None)
     if bad is not None:
@@ -283,7 +269,7 @@ def _fill_encoder(draft: Draft, name: str, encoder: nn.Module) -> None:
 
 
 def _config(
-    examined: Examined, name: str, model: FusionModel, partial: Path, command: str
+    examined: Examined, name: str, model: FusionModel, partial: Path, command: str, source: str
 ) -> RunConfig:
     draft, checkpoint = examined.draft, examined.checkpoint
     modalities = {}
@@ -295,7 +281,7 @@ def _config(
                 built,
                 partial / "encoders",
                 vocabulary=encoder.vocabulary,
-                provenance={"encodes": str(built.kind), "imported_from": checkpoint.path.name},
+                provenance={"encodes": str(built.kind), "imported_from": source},
             )
         own = draft.cohort.spec.modalities[modality]
         modalities[modality] = ModalityEntry(
@@ -324,7 +310,7 @@ def _config(
             ),
             training=_training(command),
             imported=ImportedEntry(
-                source=checkpoint.path.name,
+                source=source,
                 sha256=_sha256(checkpoint.path),
                 form=checkpoint.form,
                 inferred=examined.inferred,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,8 +22,6 @@ from app.commands.cohorts import import_cli
 
 if TYPE_CHECKING:
     from analysis.importing.checkpoint import Examined
-
-ORDER = ("shape differs", "type differs", "missing", "unexpected", "renamed", "matched")
 
 
 @import_cli.command("checkpoint")
@@ -49,11 +46,12 @@ def import_checkpoint_command(
         start_engine()
         use_adapters([adapter] if adapter else [])
         from analysis.importing.checkpoint import examine_checkpoint, import_checkpoint
+        from analysis.importing.summary import summary
 
         places = _places(out)
         examined = examine_checkpoint(src, config, places)
         if as_json:
-            print_json(_as_json(examined, allow_missing or []))
+            print_json(summary(examined, allow_missing or []))
         else:
             _print(examined, every)
         if dry_run:
@@ -86,11 +84,13 @@ def _note(text: str) -> None:
 
 
 def _print(examined: Examined, every: bool) -> None:
+    from analysis.importing.summary import STATES, suggested
+
     checkpoint = examined.checkpoint
     where = f", weights at {checkpoint.within}" if checkpoint.within else ""
     print_line(f"{checkpoint.path.name}: {checkpoint.form}{where}. {examined.report.words}")
     table = Table("", "In the model", "In the checkpoint", "Why")
-    for state in ORDER:
+    for state in STATES:
         lines = examined.report.of(state)
         if state in ("matched", "renamed") and not every:
             lines = lines[:0]
@@ -98,6 +98,11 @@ def _print(examined: Examined, every: bool) -> None:
             table.add_row(state, *(_plain(t) for t in (line.name, line.source, line.why)))
     if table.row_count:
         out_console.print(table, markup=False)
+    for rule in suggested(examined):
+        print_line(
+            f"A rename rule that fits {rule['tensors']} more: {{prefix: {_plain(rule['prefix'])}, "
+            f"to: {_plain(rule['to'])}}}"
+        )
     for name, value in examined.inferred.items():
         print_line(f"Read off the shapes: {name} = {value}")
     for name, value in examined.assumed.items():
@@ -111,21 +116,3 @@ def _plain(text: str) -> Any:
     from rich.text import Text
 
     return Text("".join(c if c.isprintable() else "?" for c in text))
-
-
-def _as_json(examined: Examined, allowed: list[str]) -> dict[str, Any]:
-    checkpoint = examined.checkpoint
-    return {
-        "source": checkpoint.path.name,
-        "form": checkpoint.form,
-        "within": checkpoint.within,
-        "hyperparameters": dict(checkpoint.settings),
-        "looks_like": examined.looks_like,
-        "counts": examined.report.counts,
-        "tensors": [asdict(line) for line in examined.report.lines],
-        "inferred": examined.inferred,
-        "assumed": examined.assumed,
-        "learnt_on_the_cohort": list(examined.notes),
-        "fits": not examined.misfits(allowed),
-        "misfits": examined.misfits(allowed),
-    }

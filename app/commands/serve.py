@@ -47,11 +47,19 @@ def serve(
             envvar="FUSIONLENS_AUDIT_KEY", help="File of a key under which the log is chained."
         ),
     ] = None,
+    inbox: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of checkpoints that may be imported on the page; WORKSPACE/inbox if none."
+        ),
+    ] = None,
 ) -> None:
     """Open a workspace in the browser."""
     with in_one_sentence():
+        from app.bring.inbox import name_inbox
         from app.serving import Guard, serve_workspace
 
+        name_inbox(inbox)
         guard = Guard(
             secrets=secrets,
             access=access,

@@ -34,7 +34,7 @@ PUBLIC: tuple[PublicLayout, ...] = (
             "block0.attn.fn.to_qkv.weight": (None, None),
             "block0.ff.fn.net.0.weight": (None, None),
         },
-        "name it as the weights of a signal modality with the encoder st_mem",
+        "name it as the weights of a signal modality with the encoder stmem",
     ),
     PublicLayout(
         "EchoPrime (Vukadinovic et al. 2024), the video encoder",
