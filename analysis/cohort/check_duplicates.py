@@ -106,7 +106,7 @@ def digests(listed: npt.NDArray[np.int64], rows: npt.NDArray[np.float64]) -> dic
 
 def _same(files: Iterable[ListedFile]) -> list[list[ListedFile]]:
     """Groups of files of one content that belong to two subjects or more."""
-    groups = [list(files)]
+    groups = [[item for item in files if item[2].is_dir() or item[2].stat().st_size]]
     stages: tuple[Callable[[Path], Hashable], ...] = (
         size_of_content,
         part_of_content,

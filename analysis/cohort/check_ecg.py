@@ -50,9 +50,10 @@ def check_ecg_leads(evidence: Evidence) -> None:
     the converter's step, because four electrodes make all six. The residual is given relative to
     what leads that have nothing to do with each other would leave (1); from 0.3 on the law is
     broken (real files stay below 0.01, simulated ones with noise below 0.05). Where an exchange of
-    names, or one lead turned upside down, brings all laws below 0.1, it is named: an error. Three leads
-    alone cannot tell the two apart, then both are named; more than two causes are not named, and
-    a warning is left. Exchanged arms keep all laws and are not seen.
+    names, or one lead turned upside down, brings all laws below 0.1, it is named: an error in more
+    than half of the recordings. Three leads alone cannot tell the two apart, then both are named;
+    more than two causes are not named. All else is a warning. Exchanged electrodes (the arms, say)
+    keep all laws and are not seen.
 
     Units: the median over the leads of the 0.5 to 99.5 % range is above 20 mV or below 0.02 mV
     (usual are 0.5 to 3): an error if in more than half of the recordings, else a warning.
@@ -87,7 +88,9 @@ def _note_leads(
         what = f"{subjects} (of {looked} recordings looked at): {found[0][1].evidence}"
         if cause:
             what += f"; all laws of the limb leads hold if {cause}"
-            evidence.report.error(file, f"leads of {name}", what, "name the leads as recorded")
+            most = len(found) > looked / 2
+            note = evidence.report.error if most else evidence.report.warn
+            note(file, f"leads of {name}", what, "name the leads as recorded")
         else:
             remedy = "compare the order of the leads with the device's, and the filter of each"
             evidence.report.warn(file, f"leads of {name}", what, remedy)

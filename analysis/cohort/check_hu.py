@@ -43,7 +43,7 @@ def check_hu_range(evidence: Evidence) -> None:
       bone shows fat (-100) or air (-1000) as well.
     """
     for name, modality in evidence.spec.modalities.items():
-        if modality.kind is not Kind.VOLUME or modality.unit not in ("", "HU"):
+        if modality.kind is not Kind.VOLUME or modality.unit.upper() not in ("", "HU"):
             continue
         found: dict[tuple[str, str], list[tuple[int, _Numbers]]] = {}
         looked = 0

@@ -19,6 +19,7 @@ from analysis.cohort.schema import Column, ModalitySpec
 
 _LEAST, _SHARE, _ALPHA = 5, 0.1, 0.01
 _AUC, _C = 0.98, 0.95
+_MANY_DEAD = 0.01
 _ENOUGH = 20
 
 
@@ -37,8 +38,9 @@ class _Carriers:
 def check_leaking_codes(evidence: Evidence) -> None:
     """Note codes at or before time zero that tell the outcome.
 
-    An error: MEDS_DEATH among them (or without a date, which a model sees too); and a code that
-    none without the event has, dated the day of the event in 5 patients and 10 % of them or more.
+    An error: MEDS_DEATH among them (or without a date, which a model sees too) in 1 % of all
+    patients or more, below it a warning; and a code that none without the event has, dated the
+    day of the event in 5 patients and 10 % of them or more.
     A warning: a code that only patients with the event have (or only those without it), at least 5
     and 10 % of them, where chance is ruled out: Fisher's exact test (one side, hypergeometric)
     over the codes of 5 patients or more, Holm-adjusted p < 0.01.
@@ -76,7 +78,9 @@ def _deaths(evidence: Evidence, modality: ModalitySpec, table: EventTable, usabl
         f"without a date), e.g. subject {seen[0]}: a model is told who dies"
     )
     remedy = "date deaths, check index_time, and drop patients who died before it"
-    evidence.report.error(modality.path, f"code {DEATH}", what, remedy)
+    many = len(seen) >= _MANY_DEAD * len(evidence.subjects)
+    note = evidence.report.error if many else evidence.report.warn
+    note(modality.path, f"code {DEATH}", what, remedy)
 
 
 def _same_day(evidence: Evidence, task: TaskData, table: EventTable, usable: Bools) -> Ints:

@@ -54,8 +54,16 @@ def check_orientation(evidence: Evidence) -> None:
                 found.setdefault((what, remedy), []).append((subject, numbers))
         for (what, remedy), hits in found.items():
             subjects = some(subject for subject, _ in hits)
-            text = f"{subjects} (of {len(files)} volumes) {what}: {hits[0][1]}"
+            text = f"{subjects} (of {len(files)} volumes): {what} ({hits[0][1]})"
             evidence.report.warn(modality.path, f"orientation of {name}", text, remedy)
+
+
+def orientation_faults(path: Path) -> list[str]:
+    """What `check_orientation` would note of one volume, in words, each with its remedy.
+
+    Raises CohortError or OSError where the header cannot be read.
+    """
+    return [f"{what} ({numbers}); {remedy}" for what, numbers, remedy in _faults(path)]
 
 
 def _faults(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -69,12 +77,12 @@ def _faults(path: Path) -> Iterator[tuple[str, str, str]]:
         yield from _header_faults(header)
         skew = _skew_degrees(affine)
         if skew > _SKEW_DEGREES:
-            what = "have axes that are not at right angles"
+            what = "its axes are not at right angles"
             yield what, f"{skew:.1f} degrees off", "check the affine; it is resampled straight"
     if steps.min() < _LEAST_MM or steps.max() > _MOST_MM:
         numbers = " x ".join(f"{step:.4g}" for step in steps) + " mm"
         remedy = "write the true spacing in mm, and leave localizers out"
-        yield f"have a spacing outside {_LEAST_MM:g} to {_MOST_MM:g} mm", numbers, remedy
+        yield f"its spacing is outside {_LEAST_MM:g} to {_MOST_MM:g} mm", numbers, remedy
 
 
 def _header(path: Path) -> Any:
@@ -83,25 +91,27 @@ def _header(path: Path) -> Any:
         raw = stream.read(540)
     second = 540 in (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big"))
     kind, size = (nib.Nifti2Header, 540) if second else (nib.Nifti1Header, 348)
+    if len(raw) < size:
+        raise EOFError(f"{path}: the file ends within its header")
     return kind(raw[:size], check=False)
 
 
 def _header_faults(header: Any) -> Iterator[tuple[str, str, str]]:
     q, s = int(header["qform_code"]), int(header["sform_code"])
     if q == 0 and s == 0:
-        what = "do not say how they lie in the patient, left and right may be swapped"
+        what = "nothing says how it lies in the patient, left and right may be swapped"
         yield what, "qform_code and sform_code are 0", "write the affine of the scanner"
     if q > 0 and s > 0:
         apart = _apart_mm(header.get_qform(), header.get_sform(), header.get_data_shape()[:3])
         step = float(np.linalg.norm(header.get_sform()[:3, :3], axis=0).min())
         if apart > max(1.0, step):
-            numbers = f"a corner is {apart:.1f} mm apart (qform_code {q}, sform_code {s})"
-            what = "have a qform and an sform that disagree"
+            numbers = f"a corner {apart:.1f} mm apart, qform_code {q}, sform_code {s}"
+            what = "its qform and its sform disagree"
             yield what, numbers, "keep the true one of the two; the sform is used"
     unit = header.get_xyzt_units()[0]
     if unit in ("meter", "micron"):
         steps = " x ".join(f"{z:.4g}" for z in header.get_zooms()[:3])
-        what = f"state their spacing in {unit}s, it is read as mm"
+        what = f"its spacing is stated in {unit}s and read as mm"
         yield what, steps, "write the spacing in mm"
 
 

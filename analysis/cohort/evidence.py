@@ -88,9 +88,9 @@ class Evidence:
     def index_us(self) -> pd.Series[int]:
         """Time zero in microseconds since 1970 by subject; STATIC where it is not stated."""
         times = pd.Series(pd.NaT, index=self.subjects.index, dtype="datetime64[us]")
-        if "index_time" in self.subjects:
-            stated = pd.to_datetime(self.subjects["index_time"], errors="coerce", utc=True)
-            times = stated.dt.tz_localize(None)
+        given = self.subjects.get("index_time", times)
+        if pd.api.types.is_datetime64_any_dtype(given):  # anything else is noted by the check
+            times = pd.to_datetime(given, errors="coerce", utc=True).dt.tz_localize(None)
         return times.astype("datetime64[us]").astype("int64")
 
     def index_of(self, subject_ids: npt.ArrayLike) -> Ints:

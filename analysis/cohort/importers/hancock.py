@@ -25,6 +25,7 @@ from analysis.cohort.importers.hancock_columns import (
     icd_column,
 )
 from analysis.cohort.importers.splits import draw_folds, draw_splits
+from analysis.cohort.importers.told import tell_problems
 from analysis.cohort.schema import (
     CohortError,
     CohortSpec,
@@ -107,6 +108,7 @@ def import_hancock(
         write_spec(_spec(modalities, excluded, lost, seed), partial)
         Cohort.open(partial).availability()
     say(f"Wrote {len(dead)} patients to {out}.")
+    tell_problems(out, progress)
     return Cohort.open(out)
 
 

@@ -12,6 +12,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from analysis.cohort.importers.following import following_spec, write_absent
+from analysis.cohort.importers.told import tell_problems
 from analysis.cohort.readers.echo import Cine, Still, is_still, read_cine, read_still
 from analysis.cohort.readers.echo_header import VIEWS, view_name
 from analysis.cohort.readers.signal import Signal, read_signal
@@ -127,6 +128,7 @@ def import_recordings(
         )
         write_absent(folder, spec)
         write_spec(spec, folder)
+    tell_problems(Path(out), note)
     return spec
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.cohort.check_orientation import orientation_faults
 from analysis.cohort.importers.following import following_spec, write_absent
 from analysis.cohort.importers.imaging_convert import write_nifti
+from analysis.cohort.importers.told import tell_problems
 from analysis.cohort.readers.volume import Volume, read_volume
 from analysis.cohort.schema import CohortError, CohortSpec, Split, read_spec, write_spec
 from analysis.cohort.write import atomic_folder, write_imaging, write_outcomes, write_subjects
@@ -43,12 +45,15 @@ def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> 
             rows.append((subject, target.as_posix(), _stem(path)))
             if note is not None:
                 note(f"{path.name}: patient {subject}, {_size(volume)}")
+                for fault in orientation_faults(path):  # of the source: it is written anew
+                    note(f"warning: {path.name}: {fault}.")
         _write_patients(folder, name, rows)
         spec = following_spec(
             model, (name,), "scans", "Imported scans", f"{len(rows)} scans without outcomes."
         )
         write_absent(folder, spec)
         write_spec(spec, folder)
+    tell_problems(Path(out), note)
     return spec
 
 

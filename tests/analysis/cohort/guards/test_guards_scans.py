@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.cohort.check_hu import judge
+from analysis.cohort.importers.scans import import_scans
 from analysis.cohort.readers.slices import sample_voxels
 from models.contracts import Kind
 
@@ -125,10 +126,10 @@ def _metres(image: nib.Nifti1Image) -> None:
     ("spoil", "words", "numbers"),
     [
         (_unset, "left and right may be swapped", "qform_code and sform_code are 0"),
-        (_moved, "a qform and an sform that disagree", "a corner is 92.0 mm apart"),
-        (_sheared, "not at right angles", "12.0 degrees off"),
-        (_coarse, "a spacing outside 0.05 to 20 mm", "2 x 2 x 45 mm"),
-        (_metres, "state their spacing in meters", "2 x 2 x 3"),
+        (_moved, "its qform and its sform disagree", "a corner 92.0 mm apart"),
+        (_sheared, "its axes are not at right angles", "12.0 degrees off"),
+        (_coarse, "its spacing is outside 0.05 to 20 mm", "2 x 2 x 45 mm"),
+        (_metres, "its spacing is stated in meters and read as mm", "2 x 2 x 3"),
     ],
 )
 def test_scans_that_do_not_say_how_they_lie(toy, spoil, words: str, numbers: str) -> None:
@@ -144,3 +145,22 @@ def test_scans_that_do_not_say_how_they_lie(toy, spoil, words: str, numbers: str
     assert "1 subject: 5 (of 12 volumes)" in problem.what
     assert words in problem.what
     assert numbers in problem.what
+
+
+def test_an_import_tells_it_of_the_file_that_was_given(toy, tmp_path: Path) -> None:
+    _with_scans(toy)
+    toy.problems()
+    image = nib.Nifti1Image(_body().astype(np.int16), np.diag([2.0, 2, 3, 1]))
+    _unset(image)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    told: list[str] = []
+    import_scans(tmp_path / "scan.nii.gz", tmp_path / "out", toy.folder, told.append)
+    (warning,) = [line for line in told if line.startswith("warning: ")]
+    assert "scan.nii.gz: nothing says how it lies in the patient" in warning
+    _save(
+        tmp_path / "picture.nii.gz", np.clip((_body() + 160) / 400 * 255, 0, 255).astype(np.int16)
+    )
+    told.clear()
+    import_scans(tmp_path / "picture.nii.gz", tmp_path / "other", toy.folder, told.append)
+    assert [line.split(":")[0] for line in told] == ["picture.nii.gz", "error"]
+    assert "pictures of 8 bits" in told[1]
