@@ -166,14 +166,14 @@ def _adding(
     """
     out = Path(out)
     cohort = Cohort.open(out)
-    _same_key(cohort, identities)
+    same_key(cohort, identities)
     if name in cohort.spec.modalities and not replace:
         raise CohortError(
             f"{out}: has a modality '{name}' already; give another name with --as, or --replace."
         )
     # Written apart and moved, so that a modality being replaced stays whole until the end.
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.partial-", dir=out))
-    at = _free(out / IMPORTED, name)
+    at = _free(out / IMPORTED, name, cohort.spec)
     addition = Addition(cohort, partial, Path(IMPORTED) / at)
     final = out / IMPORTED / at
     try:
@@ -185,11 +185,19 @@ def _adding(
         spec = cohort.spec.model_copy(
             update={"modalities": {**cohort.spec.modalities, **addition.modalities}}
         )
+        # What encoders made of a modality that is replaced is not the new one's.
+        stale = [out / "features" / made for made in addition.modalities]
+        stale = [path for path in stale if path.is_dir()]
         try:
             _accept(out, spec, note, out, addition.place())
             write_spec(spec, partial)
+            for path in stale:
+                path.rename(partial / f"features-{path.name}")
             os.replace(partial / COHORT_FILE, out / COHORT_FILE)
         except BaseException:
+            for path in stale:
+                if not path.exists():
+                    (partial / f"features-{path.name}").rename(path)
             shutil.rmtree(final, ignore_errors=True)
             raise
     finally:
@@ -197,8 +205,13 @@ def _adding(
     _sweep(out, Cohort.open(out).spec)
 
 
-def _free(home: Path, name: str) -> str:
+def _free(home: Path, name: str, spec: CohortSpec) -> str:
+    """A folder's name that is not in use, nor was: results are kept by what cohort.yaml says."""
     at, n = name, 1
+    if name in spec.modalities and _imported(spec.modalities[name].path):
+        before = Path(spec.modalities[name].path).parts[1].removeprefix(f"{name}-")
+        n = int(before) if before.isdigit() else 1
+        at = f"{name}-{n + 1}"
     while (home / at).exists():
         n += 1
         at = f"{name}-{n}"
@@ -220,7 +233,8 @@ def _imported(path: str) -> bool:
     return len(parts) > 1 and parts[0] == IMPORTED
 
 
-def _same_key(cohort: Cohort, identities: Identities) -> None:
+def same_key(cohort: Cohort, identities: Identities) -> None:
+    """Raises CohortError unless the cohort was made with this key, or both are without one."""
     if cohort.spec.pseudonyms == identities.pseudonyms:
         return
     if cohort.spec.pseudonyms is None:

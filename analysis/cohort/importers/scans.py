@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
 
 from analysis.cohort.importers.following import following_spec, write_absent
+from analysis.cohort.importers.imaging_convert import write_nifti
 from analysis.cohort.readers.volume import Volume, read_volume
 from analysis.cohort.schema import CohortError, CohortSpec, Split, read_spec, write_spec
 from analysis.cohort.write import atomic_folder, write_imaging, write_outcomes, write_subjects
@@ -39,7 +38,8 @@ def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> 
         for subject, path in enumerate(found, start=1):
             volume = read_volume(path)
             target = Path(name) / f"{subject}.nii.gz"
-            _write_nifti(folder / target, volume)
+            (folder / target).parent.mkdir(exist_ok=True)
+            write_nifti(folder / target, volume)
             rows.append((subject, target.as_posix(), _stem(path)))
             if note is not None:
                 note(f"{path.name}: patient {subject}, {_size(volume)}")
@@ -88,14 +88,6 @@ def _scans(src: Path) -> list[Path]:
             f"{src}: holds neither NIfTI files nor DICOM series; name another folder."
         )
     return series
-
-
-def _write_nifti(path: Path, volume: Volume) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.rint(volume.array).clip(-32768, 32767).astype(np.int16).transpose(2, 1, 0)
-    image = nib.Nifti1Image(array, volume.affine)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, path)
 
 
 def _size(volume: Volume) -> str:

@@ -5,6 +5,7 @@ Only the series with most slices is read. Files are told by their content, not t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +37,15 @@ def series_geometry(folder: Path) -> tuple[tuple[int, int, int], Affine]:
     return (int(first.Columns), int(first.Rows), len(headers)), affine
 
 
-def read_series(folder: Path) -> tuple[npt.NDArray[np.float32], Affine]:
+def read_series(
+    folder: Path, files: Sequence[Path] | None = None
+) -> tuple[npt.NDArray[np.float32], Affine]:
     """HU (columns, rows, slices) float32 and the affine (4, 4) of those indices to RAS mm.
 
-    Raises CohortError when the folder holds no CT series, a slice is missing, spacing is uneven
-    or undefined, or pixels cannot be decoded.
+    files: of the folder only these. Raises CohortError when the folder holds no CT series, a
+    slice is missing, spacing is uneven or undefined, or pixels cannot be decoded.
     """
-    headers, affine = _series(folder)
+    headers, affine = _series(folder, files)
     first = headers[0][1]
     volume = np.empty((len(headers), int(first.Rows), int(first.Columns)), np.float32)
     for at, (path, _) in enumerate(headers):
@@ -59,10 +62,13 @@ def read_series(folder: Path) -> tuple[npt.NDArray[np.float32], Affine]:
     return volume.transpose(2, 1, 0), affine
 
 
-def _series(folder: Path) -> tuple[list[tuple[Path, pydicom.Dataset]], Affine]:
+def _series(
+    folder: Path, files: Sequence[Path] | None = None
+) -> tuple[list[tuple[Path, pydicom.Dataset]], Affine]:
     """Headers of the largest series sorted along its normal, and the RAS affine."""
     series: dict[str, list[tuple[Path, pydicom.Dataset]]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    there = (p for p in folder.rglob("*") if p.is_file()) if files is None else files
+    for path in sorted(there):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_WANTED))
         except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError):

@@ -220,6 +220,17 @@ def _regions(header: pydicom.Dataset) -> list[pydicom.Dataset]:
     return list(header.get("SequenceOfUltrasoundRegions") or ())
 
 
+def picture_boxes(header: pydicom.Dataset) -> tuple[tuple[int, int, int, int], ...]:
+    """First column, first row, last column + 1, last row + 1 of each 2-D region of a picture."""
+    names = ("MinX0", "MinY0", "MaxX1", "MaxY1")
+    boxes = []
+    for region in _regions(header):
+        if region.get("RegionSpatialFormat") == _TWO_D:
+            left, top, right, bottom = (int(region.get(f"RegionLocation{n}", 0)) for n in names)
+            boxes.append((left, top, right + 1, bottom + 1))
+    return tuple(boxes)
+
+
 def _says_colour(header: pydicom.Dataset) -> bool | None:
     if header.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2"):
         return False

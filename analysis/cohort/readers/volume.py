@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,19 +73,25 @@ def probe_volume(path: Path) -> VolumeInfo:
     return VolumeInfo(tuple(shape), (float(steps[0]), float(steps[1]), float(steps[2])))
 
 
-def read_volume(path: Path, spacing_mm: Triple | None = None, shape: Shape | None = None) -> Volume:
+def read_volume(
+    path: Path,
+    spacing_mm: Triple | None = None,
+    shape: Shape | None = None,
+    slices: Sequence[Path] | None = None,
+) -> Volume:
     """Read a NIfTI file (.nii, .nii.gz) or a folder holding a DICOM CT series.
 
     spacing_mm: resample to this spacing along (D, H, W), linearly, smoothing where it coarsens;
     None keeps the file's. shape: cut or pad with air about the centre to (D, H, W); None keeps
-    the whole. Where neither changes anything the file's own numbers come back.
+    the whole. Where neither changes anything the file's own numbers come back. slices: of a DICOM
+    folder only these files.
     Raises CohortError, one sentence, when the file is missing, truncated, not 3-D, not a CT, or
     has a zero or undefined spacing.
     """
     for name, wanted in (("spacing", spacing_mm), ("shape", shape)):
         if wanted is not None and not (np.isfinite(wanted).all() and min(wanted) > 0):
             raise CohortError(f"{path}: cannot give {name} {wanted}; ask for positive numbers.")
-    xyz, affine = read_series(path) if path.is_dir() else _read_nifti(path)
+    xyz, affine = read_series(path, slices) if path.is_dir() else _read_nifti(path)
     xyz, affine = _canonical(xyz, affine)
     array = np.maximum(xyz.transpose(2, 1, 0), np.float32(AIR_HU))
     own: Triple = (float(affine[2, 2]), float(affine[1, 1]), float(affine[0, 0]))
