@@ -252,11 +252,15 @@ def describe(
     _print_table_one(content, table_rows(content))
     for flow in content["flow"]:
         counts = flow["all"]
+        having = (
+            f"; of {counts['with_outcome']:,} with one {counts['without_any_modality']:,} lack "
+            f"every modality and {counts['with_all_modalities']:,} have all."
+            if counts["lacking"]
+            else "; there is no modality yet."
+        )
         print_line(
             f"{flow['title']}: {counts['subjects']:,} patients, {counts['without_outcome']:,} "
-            f"without an outcome; of {counts['with_outcome']:,} with one "
-            f"{counts['without_any_modality']:,} lack every modality and "
-            f"{counts['with_all_modalities']:,} have all."
+            f"without an outcome{having}"
         )
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,13 @@ def browser():
 @pytest.fixture(scope="session")
 def address(workspace_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The real app, served from this workspace until the session ends."""
-    home = tmp_path_factory.mktemp("server")
+    with serving(workspace_folder, tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+@contextmanager
+def serving(workspace: Path, home: Path) -> Iterator[str]:
+    """The address of the real app on a workspace. home: where its log goes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -100,7 +107,7 @@ def address(workspace_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
             cwd=home,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, frame.VARIABLE: str(workspace_folder)},
+            env={**os.environ, frame.VARIABLE: str(workspace)},
         )
         try:
             _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log)

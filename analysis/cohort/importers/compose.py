@@ -189,10 +189,10 @@ def _adding(
         stale = [out / "features" / made for made in addition.modalities]
         stale = [path for path in stale if path.is_dir()]
         try:
-            for path in stale:
-                path.rename(partial / f"features-{path.name}")
             _accept(out, spec, note, out, addition.place())
             write_spec(spec, partial)
+            for path in stale:
+                path.rename(partial / f"features-{path.name}")
             os.replace(partial / COHORT_FILE, out / COHORT_FILE)
         except BaseException:
             for path in stale:

@@ -163,7 +163,10 @@ def _ways(id_from: str | None) -> list[Callable[[Item, Path], str]]:
 
 
 def _relative(path: Path, src: Path) -> Path:
-    return Path(path.name) if path == src else path.relative_to(src)
+    """The path below the source; its name alone where it is the source, or lies elsewhere."""
+    root = src if src.is_dir() else src.parent
+    inside = path != root and path.is_relative_to(root)
+    return path.relative_to(root) if inside else Path(path.name)
 
 
 def _by_name(item: Item, src: Path) -> str:

@@ -56,6 +56,9 @@ def import_inspect(
     studies = _one_split(release.studies, Path(src), keep_test, how)
     specs = choose(studies, tasks)
     rows = outcomes(studies, list(specs), unit, index_offset_days, how.note)
+    if not tasks:
+        specs = _with_events(specs, rows, studies, how)
+        rows = rows[rows["task"].isin(specs)]
     numbers = pd.Series(identities.numbers(list(studies.index)), index=studies.index)
     subjects = _subjects(studies, numbers, identities, index_offset_days)
     _tell_index(studies, specs, index_offset_days, how)
@@ -93,6 +96,19 @@ def _one_split(studies: pd.DataFrame, src: Path, keep_test: bool, how: How) -> p
         f"Left out: {counted(len(studies) - len(kept), 'study').replace('studys', 'studies')} of "
         f"{counted(len(mixed), 'person')} who are in more than one split."
     )
+    return kept
+
+
+def _with_events(
+    specs: dict[str, TaskSpec], rows: pd.DataFrame, studies: pd.DataFrame, how: How
+) -> dict[str, TaskSpec]:
+    """The tasks whose event happened to somebody in train: a part of the data may lack some."""
+    train = rows[rows["study"].map(studies["split"]) == "train"]
+    happened = train[train["event"].eq(1) | train["label"].notna()]
+    kept = {name: spec for name, spec in specs.items() if name in set(happened["task"])}
+    without = [name for name in specs if name not in kept]
+    if without:
+        how.note(f"Left out, nobody in train has the event: {', '.join(without)}.")
     return kept
 
 

@@ -19,7 +19,7 @@ from analysis.cohort.importers.inspect_study import import_inspect
 from analysis.cohort.readers.volume import read_volume
 from analysis.cohort.schema import CohortError
 from app.cli import cli
-from tests.analysis.cohort.imaging_sources import nifti
+from tests.analysis.cohort.imaging_sources import holding, nifti
 
 KEY = b"0123456789abcdef0123456789abcdef"
 N = 12
@@ -58,6 +58,7 @@ def release(
         }
     )  # fmt: skip
     labels.loc[2, "is_censored_PH"] = "FALSE"
+    labels = labels.assign(tte_readmission="", is_censored_readmission="Censored")
     times = [f"{SCAN + pd.Timedelta(days=int(s)):%Y-%m-%dT%H:%M:%S}" for s in studies]
     mapping = pd.DataFrame(
         {
@@ -106,6 +107,8 @@ def test_every_study_is_a_row_with_its_scan_and_outcomes(tmp_path: Path) -> None
     assert month.label.tolist() == [1, *([0] * (N - 2))]
     assert cohort.outcomes("pe", subjects.index).label.sum() == 4
     assert "edema" not in cohort.spec.tasks
+    assert "readmission" not in cohort.spec.tasks
+    assert any("nobody in train has the event: readmission" in text for text in told)
     assert sorted(cohort.volumes("ct")) == [5000, 5001, 5002, 5003, 5004]
     source = read_volume(full / "CTPA" / "PE3c0ffee.nii.gz")
     np.testing.assert_array_equal(read_volume(cohort.volumes("ct")[5003]).array, source.array)
@@ -172,6 +175,9 @@ def test_key_hides_ids_and_moves_times_by_person(tmp_path: Path) -> None:
     cohort = import_inspect(tmp_path / "full", tmp_path / "out", identities=who)
     subjects = cohort.subjects
     assert not set(subjects.index) & set(range(5000, 5000 + N))
+    assert holding(tmp_path / "full", "c0ffee")
+    for secret in ("c0ffee", "2018-05-0", "nib_", "impression"):
+        assert holding(tmp_path / "out", secret) == []
     assert subjects["source_id"].value_counts()[who.name("100")] == 2
     both = subjects[subjects["source_id"] == who.name("100")].sort_values("index_time")
     gap = both["index_time"].iloc[1] - both["index_time"].iloc[0]
@@ -231,8 +237,8 @@ def test_bad_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="neither labels_"):
         import_inspect(tmp_path / "empty", tmp_path / "out")
     full = release(tmp_path / "full")
-    with pytest.raises(CohortError, match=r"no outcome of task 'readmission'.*edema"):
-        import_inspect(full, tmp_path / "out", tasks=["readmission"])
+    with pytest.raises(CohortError, match=r"no outcome of task 'pe_acute'.*edema"):
+        import_inspect(full, tmp_path / "out", tasks=["pe_acute"])
     (full / "splits_20250418.tsv").unlink()
     answer = CliRunner().invoke(cli, ["import", "inspect", str(full), str(tmp_path / "out")])
     assert answer.exit_code == 2

@@ -17,7 +17,7 @@ from analysis.cohort.importers.mimic_ecg import import_mimic_ecg, measurements_o
 from analysis.cohort.readers.signal import read_signal
 from analysis.cohort.schema import CohortError
 from app.cli import cli
-from tests.analysis.cohort.imaging_sources import ZERO, ecg, make_cohort, subject_of
+from tests.analysis.cohort.imaging_sources import ZERO, ecg, holding, make_cohort, subject_of
 
 KEY = b"0123456789abcdef0123456789abcdef"
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -142,6 +142,8 @@ def test_measurements_become_a_table(mimic: Path, tmp_path: Path) -> None:
     cohort = Cohort.open(out)
     table = cohort.table("ecg_measurements")
     a, b = (subject_of(out, s, KEY) for s in (A, B))
+    for secret in (A, B, "40000002", f"{ZERO - 2 * DAY:%Y-%m-%d}", f"{ZERO - 2 * DAY:%d/%m/%Y}"):
+        assert holding(out, secret) == [], secret
     by = dict(zip(table.subject_ids.tolist(), table.values.tolist(), strict=True))
     has = dict(zip(table.subject_ids.tolist(), table.mask.tolist(), strict=True))
     assert set(by) == {a, b}
