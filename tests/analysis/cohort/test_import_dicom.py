@@ -14,6 +14,8 @@ from pydicom import examples
 from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
+from analysis.attribution.case import open_case
+from analysis.attribution.target import LogRisk
 from analysis.cohort.check import check_cohort
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.importers.identities import Identities
@@ -25,6 +27,8 @@ from analysis.cohort.readers.signal import read_signal
 from analysis.cohort.readers.volume import read_volume
 from analysis.cohort.schema import CohortError
 from app.cli import cli
+from models.checkpoint import load_run
+from sample_data.workspace import ENCODERS, RUNS
 from tests.analysis.cohort.imaging_sources import (
     ZERO,
     cine,
@@ -338,3 +342,18 @@ def test_real_files_of_every_kind(tmp_path: Path, real_data) -> None:
     assert len(acquired) == 1
     assert str(header.StudyDate) in f"{index(out, 'ct')['acquired'].min():%Y%m%d}"
     assert errors(out) == []
+
+
+def test_a_shipped_run_predicts_from_an_imported_scan(tmp_path: Path) -> None:
+    """The run sees of the imported file what it would see of the source."""
+    out = make_cohort(tmp_path / "co", ["P1"])
+    source = nifti(tmp_path / "s" / "P1.nii.gz", 1, (60, 50, 40))
+    import_imaging(tmp_path / "s", out)
+    run = load_run(RUNS / "pe-ct", [ENCODERS])
+    case = open_case(run, Cohort.open(out), subject_of(out, "P1"))
+    assert case.present == ("ct",)
+    seen = case.raw("ct").fields["volume"][0].numpy()
+    grid = case.reading("ct")
+    expected = read_volume(source, grid.spacing_mm, grid.shape)
+    np.testing.assert_allclose(seen.reshape(expected.array.shape), expected.array, atol=1e-3)
+    assert np.isfinite(case.value(LogRisk())).all()
