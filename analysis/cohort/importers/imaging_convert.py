@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,6 @@ from models.contracts import Kind
 SUFFIX = {Kind.VOLUME: ".nii.gz", Kind.SIGNAL: ".hea", Kind.VIDEO: ".dcm"}
 # Finest first: 16 bits hold 16, 32 and 163 mV.
 _STEPS_PER_MV = (2000.0, 1000.0, 200.0)
-_UNITS = ("mV", "uV", "V", "nV")
 _AIR_BELOW, _LEAST_RANGE = -200, 20
 _MOST_JOBS, _WORTH_A_POOL = 4, 8
 T = TypeVar("T")
@@ -174,9 +173,6 @@ def _cine(item: Item, out: Path, job: Job) -> str:
         raise CohortError(f"{item.path}: {error}") from error
     steps = np.diff(cine.frame_times_ms)
     even = bool(np.ptp(steps) < 0.01)
-    ecg = cine.ecg
-    if ecg is not None and ecg.unit not in _UNITS:
-        ecg = replace(ecg, unit="")
     write_cine(
         out,
         frames,
@@ -187,7 +183,7 @@ def _cine(item: Item, out: Path, job: Job) -> str:
         frame_times_ms=() if even else cine.frame_times_ms.tolist(),
         r_waves_ms=cine.r_waves_ms,
         rate_bpm=_rate(cine),
-        ecg=ecg,
+        ecg=cine.ecg,
     )
     return "" if cine.timed else f"{item.path}: does not say how fast it is, 30 frames a second"
 

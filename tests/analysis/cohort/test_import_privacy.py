@@ -15,6 +15,7 @@ from pydicom import examples
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
+from typer.testing import CliRunner
 
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.importers.identities import Identities
@@ -25,6 +26,7 @@ from analysis.cohort.readers.echo import read_cine
 from analysis.cohort.readers.echo_ecg import CineECG
 from analysis.cohort.readers.volume import read_volume
 from analysis.cohort.write_recordings import _waveform
+from app.cli import cli
 from tests.analysis.cohort.imaging_sources import (
     ZERO,
     cine,
@@ -117,7 +119,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cine(home / f"{MARK}-one.dcm", "A4C")
     content = pydicom.dcmread(home / f"{MARK}-one.dcm")
     content.ViewName, content.HeartRate = "A4C", 71
-    content.WaveformSequence = [_waveform(CineECG(np.sin(np.arange(50) / 5), 0.0, 4.0, MARK))]
+    trace = _waveform(CineECG(np.sin(np.arange(50) / 5), 0.0, 4.0, "mV"))
+    unit = trace.ChannelDefinitionSequence[0].ChannelSensitivityUnitsSequence[0]
+    unit.CodeValue = unit.CodeMeaning = MARK
+    content.WaveformSequence = [trace]
     content.save_as(home / f"{MARK}-one.dcm")
     plant(home / f"{MARK}-one.dcm")
     shutil.copy(examples.get_path("ybr_color"), home / "real")
@@ -195,3 +200,33 @@ def test_only_what_is_written_anew_is_in_a_dicom_file(source: Path, tmp_path: Pa
                 assert words & own or element.keyword == "CodeMeaning", element
             if element.VR in ("DA", "DT", "TM"):
                 assert not str(element.value)
+
+
+@pytest.mark.parametrize("what", ["scans", "recordings"])
+def test_patients_of_whom_nothing_else_is_known_can_be_hashed_too(
+    source: Path, tmp_path: Path, what: str
+) -> None:
+    like = make_cohort(tmp_path / "like", ["x", "y"])
+    nifti(tmp_path / "one" / "x.nii.gz")
+    import_imaging(tmp_path / "one", like)
+    ecg(tmp_path / "two" / "x.hea")
+    cine(tmp_path / "three" / "x.dcm", "A4C")
+    for kind in ("two", "three"):
+        import_imaging(tmp_path / kind, like, id_from="(x)")
+    key = tmp_path / "key"
+    key.write_bytes(KEY)
+    src = tmp_path / "src"
+    if what == "scans":
+        src.mkdir()
+        shutil.copy(source / "nifti" / f"{PERSON}_{MARK}.nii.gz", src)
+    else:
+        (src / PERSON).mkdir(parents=True)
+        for path in (source / PERSON / MARK).iterdir():
+            if path.suffix in (".hea", ".dat", ".dcm"):
+                shutil.copy(path, src / PERSON)
+    command = ["import", what, str(src), str(tmp_path / "out"), "--like", str(like)]
+    answer = CliRunner().invoke(cli, [*command, "--key", str(key)])
+    assert answer.exit_code == 0, answer.output
+    for secret in (MARK, PERSON, "1945"):
+        assert holding(tmp_path / "out", secret) == []
+    assert Cohort.open(tmp_path / "out").spec.pseudonyms == Identities(KEY).pseudonyms
