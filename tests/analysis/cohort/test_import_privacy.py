@@ -130,25 +130,32 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return src
 
 
-@pytest.mark.parametrize("key", [b"", KEY], ids=["plain ids", "hashed ids"])
-def test_nothing_of_a_header_or_a_name_is_in_the_cohort(
-    source: Path, tmp_path: Path, key: bytes
-) -> None:
-    assert holding(source, MARK), "the search finds what is there"
-    who = Identities(key)
-    out = make_cohort(tmp_path / "co", [PERSON, "other"], key)
-    how = How(read_masks([], outside_sector=True))
-    nifti_names = rf"({PERSON})_"
+@pytest.fixture(scope="module", params=[b"", KEY], ids=["plain ids", "hashed ids"])
+def imported(
+    request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, bytes]:
+    """A cohort with all of it, text blackened, and the key it was made with."""
+    key: bytes = request.param
+    who, how = Identities(key), How(read_masks([], outside_sector=True))
+    out = make_cohort(tmp_path_factory.mktemp("imported") / "co", [PERSON, "other"], key)
     done = import_imaging(
-        source / "nifti", out, name="ct_nifti", id_from=nifti_names, identities=who, how=how
+        source / "nifti", out, name="ct_nifti", id_from=rf"({PERSON})_", identities=who, how=how
     )
     done += import_imaging(
         source, out, id_from=rf"({PERSON})/", views={"real": "A2C"}, identities=who, how=how
     )
     assert done == ["ct_nifti", "ct", "ecg", "echo"]
-    cohort = Cohort.open(out)
+    return out, key
+
+
+def test_nothing_of_a_header_or_a_name_is_in_the_cohort(
+    source: Path, imported: tuple[Path, bytes]
+) -> None:
+    assert holding(source, MARK), "the search finds what is there"
+    out, key = imported
+    cohort, who = Cohort.open(out), Identities(key)
     person = subject_of(out, PERSON, key)
-    for name in done:
+    for name in cohort.spec.modalities:
         assert cohort.having(name).tolist() == [person]
     assert sorted(cohort.videos("echo")[person]) == ["A2C", "A4C"]
     for secret in (MARK, "77665544", "19450607", "1945-06-07", "075Y"):
@@ -181,16 +188,13 @@ def test_what_the_numbers_say_is_still_there(source: Path, tmp_path: Path) -> No
     np.testing.assert_array_equal(read_volume(cohort.volumes("ct")[person]).array, series.array)
 
 
-def test_only_what_is_written_anew_is_in_a_dicom_file(source: Path, tmp_path: Path) -> None:
+def test_only_what_is_written_anew_is_in_a_dicom_file(imported: tuple[Path, bytes]) -> None:
     """Element by element: no private ones, no UID of the source, no text but the cohort's own."""
-    out = make_cohort(tmp_path / "co", [PERSON], KEY)
-    import_imaging(
-        source, out, id_from=rf"({PERSON})/", views={"real": "A2C"}, identities=Identities(KEY)
-    )
+    out, key = imported
     for path in sorted((out / "imported" / "echo").glob("*.dcm")):
         content = pydicom.dcmread(path)
         assert content.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian
-        own = {"tiny", str(subject_of(out, PERSON, KEY)), "A4C", "A2C", "US", "FUSIONLENS"}
+        own = {"tiny", str(subject_of(out, PERSON, key)), "A4C", "A2C", "US", "FUSIONLENS"}
         for element in content.iterall():
             assert not element.tag.is_private
             if element.VR == "UI":
