@@ -56,6 +56,10 @@ class Job:
     link: bool = False
 
 
+class DiskError(ValueError):
+    """A file cannot be written: no fault of what was to be read."""
+
+
 @dataclass(frozen=True)
 class Done:
     """What became of a job. used: which item, None where none could be read.
@@ -94,7 +98,7 @@ def in_order(function: Callable[[T], R], tasks: Sequence[T], processes: int) -> 
 
 
 def convert(job: Job) -> Done:
-    """Write the first item that can be read. Raises OSError when the disk does not take it."""
+    """Write the first item that can be read. Raises DiskError when the disk does not take it."""
     problems: list[str] = []
     for at, (item, start) in enumerate(zip(job.items, job.starts, strict=True)):
         try:
@@ -102,6 +106,11 @@ def convert(job: Job) -> Done:
                 return Done(at, tuple(problems), _write(item, job, start))
         except CohortError as error:
             problems.append(str(error))
+        except OSError as error:  # reading raises CohortError: this is about writing
+            raise DiskError(
+                f"{job.out}: cannot be written ({error.strerror}); free some space, or name a "
+                "folder you may write to."
+            ) from error
     return Done(None, tuple(problems))
 
 

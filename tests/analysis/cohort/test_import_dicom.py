@@ -387,3 +387,19 @@ def test_damaged_headers_are_set_aside_whatever_they_hold(tmp_path: Path) -> Non
         named = tuple(replace(item, view="A4C") for item in choices)
         done = convert(Job(named, tmp_path / f"out-{at}", ("x", at), (None,) * len(named)))
         assert done.used is not None or done.problems
+
+
+def test_a_full_disk_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = make_cohort(tmp_path / "co", ["P1"])
+    nifti(tmp_path / "s" / "P1.nii.gz")
+
+    def full(path: Path, volume: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("analysis.cohort.importers.imaging_convert.write_nifti", full)
+    with pytest.raises(ValueError, match=r"cannot be written \(No space left"):
+        import_imaging(tmp_path / "s", out)
+    assert Cohort.open(out).spec.modalities == {}
+    assert [p.name for p in out.iterdir() if p.name.startswith(".")] == []
