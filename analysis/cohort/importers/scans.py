@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.cohort.check_orientation import orientation_faults
 from analysis.cohort.importers.following import following_spec, write_absent
+from analysis.cohort.importers.identities import Identities
 from analysis.cohort.importers.imaging_convert import write_nifti
 from analysis.cohort.importers.told import tell_problems
 from analysis.cohort.readers.volume import Volume, read_volume
@@ -25,13 +26,21 @@ Note = Callable[[str], None]
 _NIFTI = (".nii", ".nii.gz")
 
 
-def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> CohortSpec:
+def import_scans(
+    src: Path,
+    out: Path,
+    like: Path,
+    note: Note | None = None,
+    identities: Identities | None = None,
+) -> CohortSpec:
     """Write a cohort folder from `src`, with the tasks and modalities of the cohort `like`.
 
     src: a NIfTI file, a DICOM series folder, or a folder of either (one patient each). A DICOM
     series becomes a NIfTI file on the patient's own grid, so names and dates of its header stay
-    behind. Raises CohortError when nothing readable is there, or `like` has no volume modality.
+    behind. identities: how file names become ids; as they are where not said. Raises CohortError
+    when nothing readable is there, or `like` has no volume modality.
     """
+    identities = identities or Identities()
     model = read_spec(Path(like))
     name = _volume_modality(model, Path(like))
     found = _scans(Path(src))
@@ -42,7 +51,7 @@ def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> 
             target = Path(name) / f"{subject}.nii.gz"
             (folder / target).parent.mkdir(exist_ok=True)
             write_nifti(folder / target, volume)
-            rows.append((subject, target.as_posix(), _stem(path)))
+            rows.append((subject, target.as_posix(), identities.name(_stem(path))))
             if note is not None:
                 note(f"{path.name}: patient {subject}, {_size(volume)}")
                 for fault in orientation_faults(path):  # of the source: it is written anew
@@ -51,6 +60,7 @@ def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> 
         spec = following_spec(
             model, (name,), "scans", "Imported scans", f"{len(rows)} scans without outcomes."
         )
+        spec = spec.model_copy(update={"pseudonyms": identities.pseudonyms})
         write_absent(folder, spec)
         write_spec(spec, folder)
     tell_problems(Path(out), note)
