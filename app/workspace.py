@@ -43,6 +43,7 @@ from analysis.external import (
 )
 from analysis.features import Progress
 from analysis.missing.combinations import by_combination
+from analysis.partial import clear_stale
 from analysis.predict import kind_on_file, predict_stored
 from analysis.reporting.dossier import Stage, dossier
 from analysis.representation.population import Population, population
@@ -180,6 +181,10 @@ class Workspace:
                 "'fusionlens sample' or name an existing one."
             )
         self.store = ResultStore(self.folder / "results")
+        # What killed processes left half written; what a living one is writing stays.
+        self.store.clear_stale()
+        for part in ("cohorts", "runs"):
+            clear_stale(self.folder / part, ".*.partial-*")
         self._lock = threading.RLock()
         self._cohorts: dict[tuple[str, float], CohortEntry] = {}
         self._runs: dict[tuple[str, float], AnyRun] = {}
