@@ -212,7 +212,7 @@ class Workspace:
                     entry = CohortEntry(folder.name, folder, Cohort.open(folder), None)
                 except (CohortError, OSError) as error:
                     entry = CohortEntry(folder.name, folder, None, str(error))
-                self._cohorts[key] = entry
+                _replace(self._cohorts, key, entry)
             return self._cohorts[key]
 
     def cohort(self, name: str) -> Cohort:
@@ -231,7 +231,7 @@ class Workspace:
         key = (name, _stamp(cohort.folder))
         with self._lock:
             if key not in self._summaries:
-                self._summaries[key] = _describe(cohort)
+                _replace(self._summaries, key, _describe(cohort))
             return self._summaries[key]
 
     # ------------------------------------------------------------ runs
@@ -287,7 +287,7 @@ class Workspace:
         with self._lock:
             if key not in self._runs:
                 try:
-                    self._runs[key] = open_run(folder, [self.encoders])
+                    _replace(self._runs, key, open_run(folder, [self.encoders]))
                 except RunError as error:
                     raise WorkspaceError(str(error)) from error
             return self._runs[key]
@@ -310,7 +310,7 @@ class Workspace:
         key = (name, _stamp(folder))
         with self._lock:
             if key not in self._hashes:
-                self._hashes[key] = hash_of(folder)
+                _replace(self._hashes, key, hash_of(folder))
             return self._hashes[key]
 
     def history(self, name: str) -> pd.DataFrame | None:
@@ -653,6 +653,13 @@ def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
     return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _replace(kept: dict[tuple[str, float], Any], key: tuple[str, float], made: Any) -> None:
+    """Keep a thing in the place of what its folder held before."""
+    for old in [old for old in kept if old[0] == key[0]]:
+        del kept[old]
+    kept[key] = made
 
 
 def _stamp(folder: Path) -> float:
