@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,41 @@ def test_a_killed_command_leaves_a_valid_workspace_and_goes_on(
 @pytest.mark.parametrize(("name", "n"), [("precompute", 20), ("import", 10), ("train", 20)])
 def test_fifty_kills(killer: Killer, workspace: Path, tmp_path: Path, name: str, n: int) -> None:
     assert attack(killer, workspace, tmp_path, name, n, seed=7) >= n * 0.7
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(workspace: Path, tmp_path: Path) -> None:
+    """Also where that one alone is killed, and not its group."""
+    home = tmp_path / "ws"
+    shutil.copytree(workspace, home)
+    given = commands(home, workspace.parent)["precompute"]
+    given[given.index("--patients") + 1] = "400"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *given, "--split", "all", "--jobs", "2"],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    store = ResultStore(home / "results")
+    wait_until(lambda: len(store.keys()) > 8)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    must_be_valid(home)
+
+
+def children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in listed]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_left_over_is_removed_and_a_living_ones_folder_is_not(tmp_path: Path) -> None:
