@@ -44,6 +44,8 @@ PAGES = ("Overview", "Compare", "Survival", "Patient", "Modalities", "Representa
 # How often each thing is done; a page stays open for some clicks, as a reader's would.
 MOVES = {"page": 2, "button": 5, "select": 3, "next": 4}
 BAD_LOG = ("Traceback", "a page failed", "Error:", "MediaFileStorageError")
+# Milliseconds: a machine with other work may be slow, and slow is no error.
+PATIENCE = 300_000
 SIZE = {"width": 1280, "height": 900}
 
 
@@ -124,7 +126,7 @@ class Seen:
 async def rest(tab: Any) -> None:
     """Wait until the page rests."""
     await tab.wait_for_timeout(80)
-    await tab.wait_for_function(IDLE, timeout=300_000, polling=100)
+    await tab.wait_for_function(IDLE, timeout=PATIENCE, polling=100)
 
 
 async def person(browser: Any, address: str, seed: int, n: int, until: float, seen: Seen) -> None:
@@ -132,7 +134,7 @@ async def person(browser: Any, address: str, seed: int, n: int, until: float, se
     draw = random.Random(seed)
     context = await browser.new_context(viewport=SIZE)
     tab = await context.new_page()
-    await tab.goto(address, timeout=300_000)
+    await tab.goto(address, timeout=PATIENCE)
     await rest(tab)
     where = "Overview"
     for _ in range(n):
@@ -159,26 +161,26 @@ async def _move(tab: Any, move: str, where: str, draw: random.Random) -> str:
     if move == "next" and where == "Patient":
         after = tab.locator(".st-key-patient-after button")
         if await after.count() and await after.first.is_enabled():
-            await after.first.click(timeout=20_000)
+            await after.first.click(timeout=PATIENCE)
             return where
     if move == "button":
         found = tab.locator("[data-testid=stButtonGroup] button:visible")
         n = await found.count()
         if n:
-            await found.nth(draw.randrange(n)).click(timeout=20_000)
+            await found.nth(draw.randrange(n)).click(timeout=PATIENCE)
             return where
     if move == "select":
         found = tab.locator("[data-testid=stSelectbox]:visible input")
         n = await found.count()
         if n:
             box = found.nth(draw.randrange(n))
-            await box.click(timeout=20_000)
+            await box.click(timeout=PATIENCE)
             for _ in range(draw.randrange(1, 4)):
                 await box.press("ArrowDown")
             await box.press("Enter")
             return where
     page = draw.choice([p for p in PAGES if p != where])
-    await tab.get_by_role("link", name=page, exact=True).first.click(timeout=20_000)
+    await tab.get_by_role("link", name=page, exact=True).first.click(timeout=PATIENCE)
     return page
 
 
@@ -189,8 +191,14 @@ async def crowd(address: str, probe: int, process: int, arguments: argparse.Name
     seen = Seen()
 
     async def watch() -> None:
+        begun = told = time.perf_counter()
         while True:
+            now = time.perf_counter()
             seen.memory.append((seen.clicks, resident_mib(process)))
+            if now - told > 30:
+                told = now
+                words = f"{now - begun:.0f} s: {seen.clicks} clicks, {len(seen.errors)} errors"
+                print(f"{words}, {seen.memory[-1][1]:,.0f} MiB", file=sys.stderr, flush=True)
             await asyncio.sleep(1)
 
     until = time.perf_counter() + 60 * arguments.minutes
