@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def _watch(home: str, at: int | None, counter: int) -> None:
 
 
 def _child(request: dict[str, Any], counter: int) -> None:
-    os.setsid()
+    with suppress(OSError):  # the parent does the same: whoever comes first
+        os.setpgid(0, 0)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -86,6 +88,8 @@ def _serve(request: dict[str, Any]) -> dict[str, Any]:
     if not child:
         os.close(reading)
         _child(request, writing)
+    with suppress(OSError):
+        os.setpgid(child, child)
     os.close(writing)
     os.set_blocking(reading, False)
     deadline = None if request["after"] is None else begun + request["after"]
