@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,6 +23,7 @@ from analysis.cohort.dataset import CohortDataset, all_inputs, fit_vocabulary
 from analysis.cohort.readings import reading_for
 from analysis.cohort.schema import CohortError
 from analysis.features import Ids, ensure_features, read_features
+from analysis.partial import InUseError, clear_stale, held
 from analysis.survival.baseline import breslow
 from analysis.survival.concordance import harrell_c, why_undefined
 from analysis.survival.data import SurvivalData
@@ -127,22 +130,44 @@ def class_score(prediction: torch.Tensor, patients: SplitData) -> float:
 def train_run(plan: Plan, stage: Stage | None = None, accelerator: str = "auto") -> Run:
     """Train a model and write its run folder; returns the loaded run.
 
-    Work in progress lives in OUT.partial; after a kill the same plan goes on from there.
+    Work in progress lives in .OUT.partial; after a kill at any moment the same plan goes on from
+    there. What is trained is kept until the run is whole and in its place.
     Raises CohortError, RunError or KeyError in one sentence before anything is written.
     """
     say = stage or (lambda *_: None)
     out = Path(plan.out)
+    partial = out.with_name(f".{out.name}.partial")
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        clear_stale(out.absolute().parent, glob.escape(partial.name))
         raise RunError(f"{out}: already exists; name a new folder or delete this one.")
     STRATEGIES.get(plan.strategy)
     cohort = Cohort.open(plan.cohort)
-    task = cohort.spec.task(plan.task)
+    cohort.spec.task(plan.task)
     names = plan.modalities or tuple(cohort.spec.modalities)
     for name in names:
         cohort.modality(name)
     training, tuning = _splits(cohort, plan)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        partial.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(held(partial))
+        except InUseError as error:
+            raise RunError(str(error)) from error
+        return _train_in(partial, plan, cohort, names, training, tuning, say, accelerator)
+
+
+def _train_in(
+    partial: Path,
+    plan: Plan,
+    cohort: Cohort,
+    names: Sequence[str],
+    training: Outcomes,
+    tuning: Outcomes,
+    say: Stage,
+    accelerator: str,
+) -> Run:
+    """Train, or go on, in `partial`; the finished run is moved to its place as a whole."""
+    out, task = Path(plan.out), cohort.spec.task(plan.task)
     torch.manual_seed(plan.settings.seed)
     prepared = _prepare(cohort, plan, names, training.subject_ids, say)
     entry = TaskEntry(
@@ -210,16 +235,19 @@ def train_run(plan: Plan, stage: Stage | None = None, accelerator: str = "auto")
             },
         ),
     )
-    write_model(partial, config, model, prepared.vocabularies)
-    pd.DataFrame(result.history).to_parquet(partial / HISTORY_FILE, index=False)
+    whole = partial / "run"
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    write_model(whole, config, model, prepared.vocabularies)
+    pd.DataFrame(result.history).to_parquet(whole / HISTORY_FILE, index=False)
     if task.kind == "survival":
         with torch.inference_mode():
             risk = model(data[0].inputs).prediction[:, 0].double().numpy()
-        write_baseline(breslow(_survival(training), risk), partial / BASELINE_FILE)
-    shutil.rmtree(partial / "training", ignore_errors=True)
+        write_baseline(breslow(_survival(training), risk), whole / BASELINE_FILE)
     if out.exists():
         out.rmdir()
-    partial.rename(out)
+    whole.rename(out)
+    shutil.rmtree(partial, ignore_errors=True)
     return load_run(out, [plan.encoder_store, *plan.encoder_folders])
 
 

@@ -12,7 +12,6 @@ places: where a token stands among the layout's cells, which matters for patient
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.dataset import CohortDataset, EventReading, Reading, collate
 from analysis.cohort.schema import CohortError
+from analysis.partial import clear_stale, owned_folder
 from models.contracts import (
     Columns,
     Encoded,
@@ -120,9 +120,10 @@ class FeatureWriter:
             "pooled": torch.stack([self.pooled[i] for i in order]).contiguous(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
-        save_file(content, partial, metadata=self.metadata)
-        partial.rename(path)
+        clear_stale(path.parent, ".partial-*")
+        with owned_folder(path.parent, ".partial-") as partial:
+            save_file(content, partial / path.name, metadata=self.metadata)
+            (partial / path.name).replace(path)
 
 
 def stored_subjects(path: Path) -> Ids:

@@ -46,6 +46,7 @@ from models.checkpoint import BASELINE_FILE, Run, RunConfig
 from models.contracts import Kind
 
 KEPT_CASES = 48
+KEPT_BYTES = 2**30  # of their scans and inputs: a few patients where scans are large
 # Test patients first: those are the ones a reader may believe a prediction of.
 SPLIT_ORDER = (Split.INTERNAL, Split.EXTERNAL, Split.TUNING, Split.TRAIN)
 
@@ -193,8 +194,9 @@ class PatientDesk:
             if key not in self._cases:
                 self._cases[key] = open_case(run, cohort, subject_id)
             self._cases.move_to_end(key)
-            while len(self._cases) > KEPT_CASES:
-                self._cases.popitem(last=False)
+            held = sum(case.held_bytes for case in self._cases.values())
+            while len(self._cases) > 1 and (len(self._cases) > KEPT_CASES or held > KEPT_BYTES):
+                held -= self._cases.popitem(last=False)[1].held_bytes
             return self._cases[key]
 
     def training_risks(self, run: Run) -> np.ndarray | None:

@@ -43,6 +43,7 @@ from analysis.external import (
 )
 from analysis.features import Progress
 from analysis.missing.combinations import by_combination
+from analysis.partial import clear_stale
 from analysis.predict import kind_on_file, predict_stored
 from analysis.reporting.dossier import Stage, dossier
 from analysis.representation.population import Population, population
@@ -180,6 +181,10 @@ class Workspace:
                 "'fusionlens sample' or name an existing one."
             )
         self.store = ResultStore(self.folder / "results")
+        # What killed processes left half written; what a living one is writing stays.
+        self.store.clear_stale()
+        for part in ("cohorts", "runs"):
+            clear_stale(self.folder / part, ".*.partial-*")
         self._lock = threading.RLock()
         self._cohorts: dict[tuple[str, float], CohortEntry] = {}
         self._runs: dict[tuple[str, float], AnyRun] = {}
@@ -207,7 +212,7 @@ class Workspace:
                     entry = CohortEntry(folder.name, folder, Cohort.open(folder), None)
                 except (CohortError, OSError) as error:
                     entry = CohortEntry(folder.name, folder, None, str(error))
-                self._cohorts[key] = entry
+                _replace(self._cohorts, key, entry)
             return self._cohorts[key]
 
     def cohort(self, name: str) -> Cohort:
@@ -226,7 +231,7 @@ class Workspace:
         key = (name, _stamp(cohort.folder))
         with self._lock:
             if key not in self._summaries:
-                self._summaries[key] = _describe(cohort)
+                _replace(self._summaries, key, _describe(cohort))
             return self._summaries[key]
 
     # ------------------------------------------------------------ runs
@@ -282,7 +287,7 @@ class Workspace:
         with self._lock:
             if key not in self._runs:
                 try:
-                    self._runs[key] = open_run(folder, [self.encoders])
+                    _replace(self._runs, key, open_run(folder, [self.encoders]))
                 except RunError as error:
                     raise WorkspaceError(str(error)) from error
             return self._runs[key]
@@ -305,7 +310,7 @@ class Workspace:
         key = (name, _stamp(folder))
         with self._lock:
             if key not in self._hashes:
-                self._hashes[key] = hash_of(folder)
+                _replace(self._hashes, key, hash_of(folder))
             return self._hashes[key]
 
     def history(self, name: str) -> pd.DataFrame | None:
@@ -648,6 +653,13 @@ def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
     return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _replace(kept: dict[tuple[str, float], Any], key: tuple[str, float], made: Any) -> None:
+    """Keep a thing in the place of what its folder held before."""
+    for old in [old for old in kept if old[0] == key[0]]:
+        del kept[old]
+    kept[key] = made
 
 
 def _stamp(folder: Path) -> float:

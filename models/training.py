@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -444,7 +445,7 @@ def train(
     callbacks: list[Callback] = [best, stop]
     if progress is not None:
         callbacks.append(_Report(progress, settings.max_epochs))
-    last = checkpoint_folder / "last.ckpt"
+    last = _readable(checkpoint_folder / "last.ckpt")
     with _quiet():
         trainer = L.Trainer(
             accelerator=accelerator,
@@ -469,7 +470,7 @@ def train(
                 _SeededSampler(len(training), settings.seed, lambda: module.current_epoch),
             ),
             loader(tuning, 1024, SequentialSampler(cast(Any, range(len(tuning))))),
-            ckpt_path=str(last) if last.is_file() else None,
+            ckpt_path=None if last is None else str(last),
             weights_only=True,
         )
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
@@ -488,6 +489,21 @@ def train(
         device=str(trainer.strategy.root_device),
         precision=precision,
     )
+
+
+def _readable(last: Path) -> Path | None:
+    """A checkpoint to go on from; one that a kill left half written is removed, with its folder.
+
+    Training starts anew then, and ends with the same weights.
+    """
+    if not last.is_file():
+        return None
+    try:
+        torch.load(last, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises what its readers raise: whatever it is, nobody can go on
+        shutil.rmtree(last.parent, ignore_errors=True)
+        return None
+    return last
 
 
 class _quiet:  # noqa: N801

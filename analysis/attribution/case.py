@@ -225,6 +225,14 @@ class Case:
                 found.append((view, error))
         return found
 
+    @property
+    def held_bytes(self) -> int:
+        """What is kept in memory of the patient's scans, inputs and encodings."""
+        tensors = [t for item in self._raw.values() for t in item.fields.values()]
+        tensors += [t for e in self.encoded.values() for t in (e.tokens, e.pooled)]
+        scans = sum(scan.array.nbytes for scan in self._scans.values())
+        return scans + sum(t.numel() * t.element_size() for t in tensors)
+
     def _only_features(self, modality: str, what: str) -> str:
         return (
             f"patient {self.subject_id}: only the features of '{modality}' were kept, not the "

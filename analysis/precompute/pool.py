@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from types import TracebackType
@@ -152,13 +153,13 @@ class RayCluster:
 
     def __init__(self, setting: Setting, address: str, n: int | None = None) -> None:
         try:
-            import ray
+            ray: Any = import_module("ray")
         except ImportError as error:
             raise PoolError(
                 "computing on a Ray cluster needs the extra 'ray'; install it with "
                 "pip install 'fusionlens[ray]'."
             ) from error
-        self._ray: Any = ray
+        self._ray = ray
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         if address == "local":
             options |= {"num_cpus": n, "include_dashboard": False}
@@ -171,7 +172,9 @@ class RayCluster:
             ) from error
         cpus = int(ray.cluster_resources().get("CPU", 1))
         remote = ray.remote(num_cpus=1)(_RayWorker)
-        self._workers = [remote.remote(setting) for _ in range(min(n or cpus, cpus))]
+        self._workers: list[Any] = [
+            remote.remote(setting) for _ in range(max(min(n or cpus, cpus), 1))
+        ]
 
     def __enter__(self) -> Self:
         return self

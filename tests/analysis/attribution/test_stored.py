@@ -32,6 +32,7 @@ from analysis.cohort.write import write_table
 from analysis.store import ResultStore
 from analysis.whatif import Change, what_if
 from models.checkpoint import load_run
+from models.network import FusionModel
 from tests.analysis.attribution.toys_ct import OneConv, Weigh, case_of, run_of, solved, two_cells
 from tests.app.toy import IMAGING, train, write_cohort
 
@@ -299,6 +300,21 @@ def test_a_what_if_is_never_taken_for_the_record(home):
     tokens.view(-1)[0] = torch.nextafter(tokens.view(-1)[0], torch.tensor(1e9))
     nudged = case.with_inputs({**case.encoded, "imaging": replace(encoded, tokens=tokens)}, {})
     assert inputs_digest(nudged, "ehr") not in seen
+
+
+def test_a_result_made_on_another_machine_is_found(home, monkeypatch):
+    """Its networks differ in the last bits; what they read does not."""
+    here = patient(home)
+    encode = FusionModel.encode_modality
+
+    def elsewhere(self, name, item):
+        made = encode(self, name, item)
+        return replace(made, tokens=torch.nextafter(made.tokens, torch.tensor(1e9)))
+
+    monkeypatch.setattr(FusionModel, "encode_modality", elsewhere)
+    there = patient(home)
+    assert not torch.equal(there.encoded["ehr"].tokens, here.encoded["ehr"].tokens)
+    assert inputs_digest(there, "ehr") == inputs_digest(here, "ehr")
 
 
 def test_what_failed_is_not_stored(home, store):

@@ -1,0 +1,40 @@
+"""One patient costs the same in a cohort of any size, and is the same as among all others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analysis.cohort.cohort import Cohort
+from analysis.features import read_features, stored_subjects
+
+
+@pytest.mark.parametrize("name", ["pe", "cvd", "hf", "hnscc"])
+def test_who_has_what_among_a_few_is_who_has_it_among_all(tiny_workspace: Path, name: str) -> None:
+    cohort = Cohort.open(tiny_workspace / "cohorts" / name)
+    everybody = cohort.subjects.index.to_numpy(np.int64)
+    few = np.r_[everybody[::3], everybody[0], -1]  # one of them twice, one unknown
+    for modality in cohort.spec.modalities:
+        all_of_them = cohort.having(modality)
+        assert np.array_equal(cohort.having(modality, everybody), all_of_them)
+        assert np.array_equal(cohort.having(modality, few), np.intersect1d(all_of_them, few))
+
+
+def test_rows_of_a_feature_file_are_those_of_the_whole(tiny_workspace: Path) -> None:
+    files = sorted((tiny_workspace / "cohorts").glob("*/features/*/*.safetensors"))
+    assert files
+    for path in files:
+        ids = stored_subjects(path)
+        whole = read_features(path, ids)
+        asked = np.r_[ids[5], -1, ids[2]]
+        some = read_features(path, asked)
+        assert some.present.tolist() == [True, False, True]
+        for row, at in ((0, 5), (2, 2)):
+            n = int(some.mask[row].nonzero().max()) + 1
+            assert torch.equal(some.tokens[row, :n], whole.tokens[at, :n])
+            assert torch.equal(some.pooled[row], whole.pooled[at])
+            assert int(some.mask[row].sum()) == int(whole.mask[at].sum())
+        assert not some.tokens[1].any()
