@@ -68,6 +68,11 @@ def served(workspace_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return Served(tmp_path, monkeypatch)
 
 
+def look_at(test: AppTest, section: str) -> None:
+    (control,) = [b for b in test.segmented_control if b.label == "Look at"]
+    control.set_value(section).run()
+
+
 def test_nobody_who_is_not_logged_in_sees_anything(served: Served) -> None:
     test = served.open(None)
     assert [b.label for b in test.button] == ["Log in"]
@@ -125,15 +130,14 @@ def test_a_clinician_reads_a_patient_and_each_look_is_a_row(served: Served) -> N
     assert [r["subject"] for r in served.rows(action="open")] == ["7", "7", "8", "8"]
     next(t for t in test.toggle if t.label == "Show what happened").set_value(True).run()
     assert [r["subject"] for r in served.rows(part="outcome")] == ["8"]
-    (section,) = [b for b in test.segmented_control if b.label == "Look at"]
-    section.set_value("similar").run()
+    look_at(test, "similar")
     beside = served.rows(part="similar patients and outcomes")
     assert len(beside) == 8
     assert all('"beside": 8' in r["detail"] for r in beside)
     assert AuditLog(served.log, read_only=True).verify().intact
     path = served.log.with_name("access.yaml")
     path.write_text(ACCESS.replace("anna@", "bob@"))
-    section.set_value("what-if").run()
+    look_at(test, "what-if")
     assert "has no role in this workspace" in words(test)
     assert not served.rows(part="what-if")
 
