@@ -138,7 +138,7 @@ def test_a_clinician_opens_a_patient_and_every_look_is_written_down(
     assert "The role clinician does not have the page Retrieval" in reader.text()
     assert served.rows(account=who, action="refused")[0]["part"] == "retrieval"
 
-    reader.tab.get_by_role("button", name=who).click()
+    reader.tab.get_by_role("button", name="anna@").click()
     assert "clinician" in reader.tab.locator('[data-testid="stPopoverBody"]').inner_text()
     reader.tab.get_by_role("button", name="Log out").click()
     reader.tab.get_by_role("button", name="Log in").wait_for(timeout=60_000)
