@@ -53,8 +53,8 @@ LOOK = """() => {
   return found;
 }"""
 SECTIONS = {
-    "patient": ("imaging", "ehr", "attention", "what-if", "similar"),
-    "modalities": ("fewer", "more", "balance", "who", "patient"),
+    "patient": ("ehr", "attention", "what-if"),
+    "modalities": ("patient",),
 }
 
 
