@@ -21,6 +21,7 @@ from analysis.attribution.result import Attribution, VolumeMap
 from analysis.attribution.signal import SignalMap
 from analysis.attribution.video import VideoMap
 from analysis.cohort.readers.volume import Volume
+from analysis.sheets import spreadsheet_csv
 
 NO_TOKEN = "no token"
 _DESCRIPTION = 79  # the header's field has 80 bytes, one ends it
@@ -140,7 +141,7 @@ def attribution_csv(found: Attribution) -> str:
         "agreement": found.agreement,
         "gap": found.gap,
     }
-    return table.assign(**columns).to_csv(index=False, lineterminator="\n")
+    return spreadsheet_csv(table.assign(**columns))
 
 
 def attention_csv(
@@ -158,7 +159,7 @@ def attention_csv(
         pool = pd.DataFrame({"row": np.arange(len(rows)), "row_label": rows})
         pool = pool.assign(weight=found.weights, **_whose(found.subject))
         pool = pool.assign(modality=found.modality, method=found.method)
-        return pool.to_csv(index=False, lineterminator="\n")
+        return spreadsheet_csv(pool)
     columns = label_texts(found.columns)
     weights, labels, numbers = found.weights, columns, [str(k) for k in range(len(columns))]
     if found.null is not None:
@@ -169,7 +170,7 @@ def attention_csv(
         matrix = pd.DataFrame(weights, columns=heads)
         matrix.insert(0, "row_label", rows, allow_duplicates=True)
         matrix.insert(0, "row", np.arange(len(rows)), allow_duplicates=True)
-        return matrix.to_csv(index=False, lineterminator="\n")
+        return spreadsheet_csv(matrix)
     long = pd.DataFrame(
         {
             "row": np.repeat(np.arange(len(rows)), len(labels)),
@@ -189,7 +190,7 @@ def attention_csv(
         "own": found.own,
         "target": found.target.get("title", ""),
     }
-    return long.assign(**about).to_csv(index=False, lineterminator="\n")
+    return spreadsheet_csv(long.assign(**about))
 
 
 def recording_csv(found: SignalMap | VideoMap) -> str:
@@ -221,7 +222,7 @@ def recording_csv(found: SignalMap | VideoMap) -> str:
     frame = pd.DataFrame({**columns, "value": found.values.ravel().astype(np.float64)})
     order = np.argsort(-frame["value"].abs().to_numpy(), kind="stable")
     whose = {**_whose(found.subject), "method": found.method, "layer": found.layer or ""}
-    return frame.iloc[order].assign(**whose).to_csv(index=False)
+    return spreadsheet_csv(frame.iloc[order].assign(**whose))
 
 
 def label_texts(frame: pd.DataFrame) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 MISSING = "–"
 _EMOJI = re.compile(r":(?=[\w+\-/]+:)")
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?i:(?<=www))(?=\.)|(?<=@)(?=[\w\-])")
 
 
 def plain(text: str) -> str:
@@ -20,8 +21,10 @@ def plain(text: str) -> str:
 def markdown(text: str) -> str:
     """A name for Markdown: its special characters show as themselves.
 
-    Streamlit also turns :name: into an icon after escapes are gone; a word joiner prevents it.
+    Streamlit also turns :name: into an icon and an address into a link after escapes are gone; a
+    word joiner prevents it.
     """
+    text = _ADDRESS.sub("\u2060", text)
     escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|<>$~:&^=])", r"\\\1", _EMOJI.sub(":\u2060", text))
     return escaped.replace("\n", " ")
 

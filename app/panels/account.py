@@ -30,7 +30,7 @@ def enter() -> Visitor | None:
     Without a login configured everybody is `LOCAL`. A login that should be there (the command was
     given one) and is not lets nobody in.
     """
-    claims = dict(st.user.to_dict())
+    claims = claims_of_login()
     roles = os.environ.get(ACCESS_VARIABLE, "").strip()
     configured = "is_logged_in" in claims
     if not configured and not roles and not os.environ.get(LOGIN_VARIABLE):
@@ -64,6 +64,26 @@ def enter() -> Visitor | None:
         _closed(str(error))
         return None
     return who
+
+
+def unchanged() -> bool:
+    """Whether who opened the page may still see it: a part that reruns alone asks again."""
+    who = audited.visitor()
+    if who == LOCAL:
+        return True
+    claims = claims_of_login()
+    try:
+        access = _file(os.environ.get(ACCESS_VARIABLE, "").strip()).read()
+    except AccessError:
+        return False
+    if not claims.get("is_logged_in") or access.expired(claims, time.time()):
+        return False
+    return access.admit(claims) == who
+
+
+def claims_of_login() -> dict[str, Any]:
+    """What the provider says of the account, and `is_logged_in`; empty without a login."""
+    return dict(st.user.to_dict())
 
 
 def menu() -> None:

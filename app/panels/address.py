@@ -9,6 +9,7 @@ import streamlit as st
 from app.figures.text import markdown
 from app.workspace import Workspace
 
+LONGEST = 80
 _SEEN = "address seen"
 
 
@@ -26,10 +27,16 @@ def start(name: str, key: str, options: Sequence[str], default: str | None, what
         if asked in options:
             st.session_state[key] = asked
             return
-        st.warning(f"The address asks for {what} {markdown(asked)}, which is not here.")
+        st.warning(f"The address asks for {what} {told(asked)}, which is not here.")
     if st.session_state.get(key) not in options:
         kept = st.session_state.get(f"chosen {name}")
         st.session_state[key] = kept if kept in options else default
+
+
+def told(asked: str) -> str:
+    """What an address asked for, as text and no longer than a name is."""
+    cut = asked if len(asked) <= LONGEST else f"{asked[:LONGEST]} ..."
+    return markdown(cut.replace("\0", "\ufffd"))
 
 
 def keep(name: str, value: str | None) -> None:
@@ -47,7 +54,7 @@ def workspace(here: Workspace) -> None:
     asked = st.query_params.get("workspace")
     if asked is not None and asked != here.name:
         st.warning(
-            f"This address was made in the workspace {markdown(asked)}; this one is "
+            f"This address was made in the workspace {told(asked)}; this one is "
             f"{markdown(here.name)}, so its patients and runs may be others."
         )
     if asked != here.name:

@@ -41,7 +41,8 @@ def task(workspace: Workspace, page: str, *kinds: str) -> Task:
         st.info("The task of the address has no such picture; this page shows another task.")
     elif fresh:
         st.warning(
-            f"The address asks for the task {markdown(str(asked))}, which is not in this workspace."
+            f"The address asks for the task {address.told(str(asked))}, which is not in this "
+            "workspace."
         )
     wanted = st.session_state.get(_CHOSEN)
     if st.session_state.get(control) not in tasks:

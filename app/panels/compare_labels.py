@@ -63,7 +63,8 @@ def show(task: Task, evaluations: Mapping[str, Evaluation], styles: Mapping[str,
         f"{resamples['units']}. Open circles: the cut-off that each run learned on the tuning "
         "patients."
     )
-    st.table(table(evaluation).set_index("Run"))
+    shown = table(evaluation)
+    st.table(shown.assign(Run=shown["Run"].map(markdown)).set_index("Run"))
     figure.csv(rows, f"label measures {task.key} {split}")
     _differences(task, split, evaluation)
     _confusion(task, split, evaluation)

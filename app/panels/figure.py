@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from analysis.sheets import spreadsheet_csv
 from app.panels import static
 
 _SCRIPT = static.text("figure_download.js")
@@ -68,7 +69,7 @@ def csv(
     key = _plain(name)
     st.download_button(
         label,
-        data.to_csv(index=False).encode(),
+        spreadsheet_csv(data).encode(),
         file_name=f"{_plain(file or name)}.csv",
         mime="text/csv",
         key=f"csv-{key}",

@@ -60,6 +60,8 @@ def fragment(draw: Callable[[], None], every: float | None = None) -> None:
 
     def guarded() -> None:
         with told():
+            if not account.unchanged():
+                st.rerun()  # the whole page, which then says why
             draw()
 
     st.fragment(guarded, run_every=every)()

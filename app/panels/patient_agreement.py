@@ -80,7 +80,7 @@ def _expander(key: str, compute: Callable[[], Agreement], subject: str = "") -> 
             with st.spinner("Explaining the prediction by every method"):
                 found = compute()
         except (AttributionError, ValueError) as error:
-            st.info(str(error))
+            st.info(markdown(str(error)))
             return
         st.table(table(found))
         st.caption(

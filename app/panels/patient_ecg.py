@@ -194,7 +194,10 @@ def _shares(item: Shown, found: SignalMap, waves: Delineation, title: str) -> No
     with right:
         leads = found.by_lead()
         table = pd.DataFrame(
-            {"Lead": leads["lead"], "Share of the map": [f"{s:.0%}" for s in leads["share"]]}
+            {
+                "Lead": leads["lead"].map(markdown),
+                "Share of the map": [f"{s:.0%}" for s in leads["share"]],
+            }
         )
         st.table(table.head(6).set_index("Lead"))
         figure.csv(leads, f"leads {name}")

@@ -114,7 +114,7 @@ def show(
         views = found.by_view()
         table = pd.DataFrame(
             {
-                "View": [VIEW_TITLES.get(v, v) for v in views["view"]],
+                "View": [VIEW_TITLES.get(v) or markdown(str(v)) for v in views["view"]],
                 "Share of the map": [f"{s:.0%}" for s in views["share"]],
             }
         )

@@ -105,12 +105,13 @@ def row(item: Shown, after: object) -> dict[str, str]:
     before = item.outlook
     if not isinstance(before, SurvivalOutlook) or not isinstance(after, SurvivalOutlook):
         first, second = getattr(before, "probabilities", {}), getattr(after, "probabilities", {})
-        return {"Strategy": item.strategy} | {
-            f"Probability of {name}": f"{first[name]:.1%} to {second[name]:.1%}" for name in first
+        return {"Strategy": markdown(item.strategy)} | {
+            f"Probability of {markdown(name)}": f"{first[name]:.1%} to {second[name]:.1%}"
+            for name in first
         }
     horizon = f"{before.horizon_days:,.0f}"
     return {
-        "Strategy": item.strategy,
+        "Strategy": markdown(item.strategy),
         f"Event-free at {horizon} days, on file": f"{before.at_horizon:.1%}",
         "Changed": f"{after.at_horizon:.1%}",
         "Log-risk, on file": signed(before.relative, 3),
@@ -142,7 +143,7 @@ def _controls(shown: Sequence[Shown]) -> Asked:
         "Leave a modality out (the model is told that it is absent)",
         present,
         selection_mode="multi",
-        format_func=titles.__getitem__,
+        format_func=lambda name: markdown(titles[name]),
         key=f"what if without {case.subject_id}",
     )
     changes, words = [], [f"without {titles[n]}" for n in without]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.figures.text import MISSING, count, interval, number, signed_interval
+from app.figures.text import MISSING, count, interval, markdown, number, signed_interval
 
 Told = Mapping[str, Any]
 BETTER = {"higher": "↑", "lower": "↓", "neither": ""}
@@ -122,7 +122,7 @@ def _change(change: Told | None) -> str:
 
 
 def _part(part: Told, titles: Mapping[str, str], stages: Sequence[str]) -> dict[str, str]:
-    found = {"Of": " and ".join(titles[name] for name in part["of"])}
+    found = {"Of": markdown(" and ".join(titles[name] for name in part["of"]))}
     for stage in stages:
         found[f"{stage.capitalize()} (95% interval)"] = told(part[stage])
         found[f"by chance {stage}"] = number((part[stage] or {}).get("chance"))

@@ -155,6 +155,7 @@ def _targets_of(desk: PatientDesk, shown: Sequence[Shown], *, wide: bool) -> lis
         name = st.segmented_control(
             "Explain the logit of",
             names,
+            format_func=markdown,
             default=names[-1],
             required=True,
             key=f"explained class {task}",
@@ -219,7 +220,7 @@ def _sections(
     }
     for name, (title, kind) in kinds.items():
         draw = DRAWN_BY.get(kind, patient_parts.show)
-        found[name] = (title, partial(_modality, draw, desk, shown, targets, name))
+        found[name] = (markdown(title), partial(_modality, draw, desk, shown, targets, name))
     found["attention"] = ("Attention", partial(patient_attention.show, desk, shown, targets))
     found["what-if"] = ("What if", partial(patient_whatif.show, desk, shown, index_event))
     found["similar"] = ("Similar patients", partial(patient_similar.show, desk, shown))

@@ -94,8 +94,8 @@ def _table(found: Mapping[str, Any], name: str) -> None:
     rows = found["directions"]
     shown = pd.DataFrame(
         {
-            "From": [titles[r["query"]] for r in rows],
-            "to": [titles[r["target"]] for r in rows],
+            "From": [markdown(titles[r["query"]]) for r in rows],
+            "to": [markdown(titles[r["target"]]) for r in rows],
             "LRAP (95% interval)": [interval(r["lrap"]) for r in rows],
             "LRAP by chance": [number(r["chance"]["lrap"]) for r in rows],
             "Recall@1": [interval(r["recall"]["1"]) for r in rows],

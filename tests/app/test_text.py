@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from app.figures import text
@@ -29,6 +31,15 @@ def test_markdown_is_escaped(name: str) -> None:
     assert escaped.replace("\\", "").replace("\u2060", "") == name
     for mark in "*_`[]()#$<>~|":
         assert escaped.count(f"\\{mark}") == name.count(mark)
+
+
+@pytest.mark.parametrize(
+    "name", ["https://evil.example/x", "HTTP://a.b", "WWW.evil.example", "anna@hospital.example"]
+)
+def test_addresses_are_no_links(name: str) -> None:
+    shown = text.markdown(name).replace("\\", "")
+    assert shown.replace("\u2060", "") == name
+    assert not re.search(r"(?i)https?://|www\.|@[\w-]", shown)
 
 
 def test_icon_names_stay_words() -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +14,9 @@ import pytest
 from app.access import BUILT_IN, PAGES
 from app.audit.log import AuditLog
 from tests.app.toy import train, write_cohort
-from tests.browser.conftest import _wait_for
 from tests.browser.driver import Reader
 from tests.browser.oidc import CLIENT, SECRET, Provider
+from tests.browser.served import free, serve
 
 pytestmark = pytest.mark.browser
 
@@ -69,9 +66,7 @@ def served(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         pytest.skip("httpx is not installed, which a login needs")
     home = tmp_path_factory.mktemp("login")
     provider = Provider()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free()
     # Streamlit takes a name and an address for two origins, so the name is used throughout.
     address = f"http://localhost:{port}"
     (home / "secrets.toml").write_text(
@@ -81,19 +76,10 @@ def served(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     )
     (home / "secrets.toml").chmod(0o600)
     (home / "access.yaml").write_text(ACCESS)
-    command = [sys.executable, "-m", "app.cli", "app", "--workspace", str(small)]
-    command += ["--port", str(port), "--audit", str(home / "audit.sqlite")]
-    command += ["--secrets", str(home / "secrets.toml"), "--access", str(home / "access.yaml")]
-    log = home / "server.log"
-    with log.open("w") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-        try:
-            _wait_for(f"{address}/_stcore/health", server, log)
-            yield Served(address, provider, home / "audit.sqlite")
-        finally:
-            server.terminate()
-            server.wait(10)
-            provider.close()
+    options = ["--audit", str(home / "audit.sqlite"), "--secrets", str(home / "secrets.toml")]
+    with serve(small, home, port, *options, "--access", str(home / "access.yaml")):
+        yield Served(address, provider, home / "audit.sqlite")
+    provider.close()
 
 
 @pytest.fixture
@@ -152,7 +138,7 @@ def test_a_clinician_opens_a_patient_and_every_look_is_written_down(
     assert "The role clinician does not have the page Retrieval" in reader.text()
     assert served.rows(account=who, action="refused")[0]["part"] == "retrieval"
 
-    reader.tab.get_by_role("button", name=who).click()
+    reader.tab.get_by_role("button", name="anna@").click()
     assert "clinician" in reader.tab.locator('[data-testid="stPopoverBody"]').inner_text()
     reader.tab.get_by_role("button", name="Log out").click()
     reader.tab.get_by_role("button", name="Log in").wait_for(timeout=60_000)
