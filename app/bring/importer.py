@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 IDLE_SECONDS = 600.0
 LONGEST_SECONDS = 600.0
-STOPPED = "Stopped; nothing was written."
+STOPPED = "It was stopped."
 _LANES = {"look": "short", "compare": "short", "check": "check", "import": "import"}
 _MOST_KEPT = 200
 log = logging.getLogger(__name__)

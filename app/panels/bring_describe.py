@@ -98,7 +98,7 @@ def _fields(desk: Desk, cohorts: dict[str, Cohort]) -> Form | None:
     with one:
         cohort = _select(
             desk, "bring cohort", "Cohort", list(cohorts),
-            format_func=lambda name: cohorts[name].spec.title,
+            format_func=lambda name: f"{cohorts[name].spec.title} [{name}]",
         )  # fmt: skip
     spec = cohorts[cohort].spec
     with two:
@@ -255,6 +255,7 @@ def _text(desk: Desk) -> str:
         st.file_uploader(
             f"Upload {NAME}",
             type=[suffix[1:] for suffix in DESCRIPTIONS],
+            max_upload_size=1,
             key="bring yaml upload",
             on_change=_read,
             args=[desk],
