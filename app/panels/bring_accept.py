@@ -92,7 +92,7 @@ def _importing(desk: Desk, compared: Compared) -> None:
         there = why_not_named(desk.workspace, desk.visit.naming)
         reason = desk.in_words(job.error or "") if job is not None else ""
         if there:
-            st.warning(markdown(f"The run {desk.visit.naming} is here all the same. {reason}"))
+            st.warning(markdown(f"There is a run {desk.visit.naming} now. {reason}"))
         elif reason:
             st.error(f"**Not imported, and nothing was written.** {markdown(reason)}")
         else:
