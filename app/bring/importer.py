@@ -86,9 +86,13 @@ class Importer:
         with self._lock:
             return self._jobs.get(name)
 
+    def forget(self, name: str) -> None:
+        """Nobody waits for a request any more: it is left out if it has not begun."""
+        self._tell(name, Job(error=STOPPED))
+
     def stop(self, name: str) -> None:
         """End a request; its process goes with it when it is the one being answered."""
-        self._tell(name, Job(error=STOPPED))
+        self.forget(name)
         for lane in self._lanes.values():
             lane.kill(name)
 

@@ -93,7 +93,7 @@ class Desk:
         """Have somebody look into a checkpoint, once; the name of the job."""
         if self.visit.looked_at != (source, within):
             if self.visit.look:
-                self.importer.stop(self.visit.look)
+                self.importer.forget(self.visit.look)
             self.visit.looked_at = (source, within)
             self.visit.look = self._ask("look", source=str(source.path), within=within)
         return self.visit.look
