@@ -111,11 +111,14 @@ def _importing(desk: Desk, compared: Compared) -> None:
 def _imported(desk: Desk, compared: Compared) -> None:
     told = desk.visit.imported
     assert told is not None
-    score = told["tuning_score"]
+    score, fresh = told["tuning_score"], told["fresh"]
     sentences = [f"**{markdown(told['title'])}** is now the run {markdown(told['run'])}."]
     if told["fitted"]:
         learnt = markdown("; ".join(told["fitted"]))
         sentences.append(f"Learnt on the cohort's training patients: {learnt}.")
+    if fresh:
+        held = "was missing and holds" if fresh == 1 else "were missing and hold"
+        sentences.append(f"{count(fresh, 'tensor')} {held} untrained values.")
     if score is not None:
         sentences.append(f"C-index on the cohort's tuning patients: {number(score)}.")
     sentences.append(
