@@ -96,11 +96,13 @@ def misfits(report: KeyReport, allowed: Sequence[str] = ()) -> list[str]:
     found = []
     lines = [line for line in report.of("missing") if not allows(allowed, line.name)]
     if lines:
-        found.append(f"{len(lines)} tensors are missing ({first_few(lines)})")
+        words = "tensor is" if len(lines) == 1 else "tensors are"
+        found.append(f"{len(lines)} {words} missing ({first_few(lines)})")
     for what in ("shape", "type"):
         lines = list(report.of(f"{what} differs"))
         if lines:
-            found.append(f"{len(lines)} tensors have another {what} ({first_few(lines)})")
+            words = "tensor has" if len(lines) == 1 else "tensors have"
+            found.append(f"{len(lines)} {words} another {what} ({first_few(lines)})")
     return found
 
 
@@ -118,7 +120,8 @@ def allows(allowed: Sequence[str], name: str) -> bool:
 def missing_patterns(report: KeyReport) -> dict[str, int]:
     """{pattern with *: missing tensors it names}, at most twelve, together all that are missing.
 
-    A pattern is the module that the tensors lie in, or one further out where there are many.
+    A pattern is the module that the tensors lie in, or one further out where there are many; a
+    tensor that is alone is named itself.
     """
     names = [line.name for line in report.of("missing")]
     deepest = max((name.count(".") for name in names), default=0)
@@ -139,7 +142,7 @@ def _grouped(names: Sequence[str], depth: int) -> dict[str, int]:
     found: dict[str, int] = {}
     for pattern, members in inside.items():
         # A module around other modules would name what is in them, too.
-        if sum(allows([pattern], name) for name in names) > len(members):
+        if len(members) == 1 or sum(allows([pattern], name) for name in names) > len(members):
             found.update(dict.fromkeys(members, 1))
         else:
             found[pattern] = len(members)

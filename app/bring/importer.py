@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 IDLE_SECONDS = 600.0
 LONGEST_SECONDS = 600.0
-STOPPED = "Stopped; nothing was written."
+STOPPED = "It was stopped."
 _LANES = {"look": "short", "compare": "short", "check": "check", "import": "import"}
 _MOST_KEPT = 200
 log = logging.getLogger(__name__)
@@ -86,9 +86,13 @@ class Importer:
         with self._lock:
             return self._jobs.get(name)
 
+    def forget(self, name: str) -> None:
+        """Nobody waits for a request any more: it is left out if it has not begun."""
+        self._tell(name, Job(error=STOPPED))
+
     def stop(self, name: str) -> None:
         """End a request; its process goes with it when it is the one being answered."""
-        self._tell(name, Job(error=STOPPED))
+        self.forget(name)
         for lane in self._lanes.values():
             lane.kill(name)
 

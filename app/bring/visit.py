@@ -61,7 +61,8 @@ class Visit:
     """State of the page between two of a visitor's clicks.
 
     look: name of the job that looked into `looked_at`. text: of model.yaml when it is edited by
-    hand; beside: the folder of the inbox it was taken from. kept: what the form was set to.
+    hand; beside: the folder of the inbox it was taken from. naming: the run that `importing` is to
+    write. kept: what the form was set to.
     """
 
     look: str = ""
@@ -70,6 +71,7 @@ class Visit:
     beside: Path | None = None
     compared: Compared | None = None
     importing: str = ""
+    naming: str = ""
     imported: Mapping[str, Any] | None = None
     refused: list[str] = field(default_factory=list)
     uploads: int = 0
@@ -91,7 +93,7 @@ class Desk:
         """Have somebody look into a checkpoint, once; the name of the job."""
         if self.visit.looked_at != (source, within):
             if self.visit.look:
-                self.importer.stop(self.visit.look)
+                self.importer.forget(self.visit.look)
             self.visit.looked_at = (source, within)
             self.visit.look = self._ask("look", source=str(source.path), within=within)
         return self.visit.look
@@ -123,6 +125,7 @@ class Desk:
         retitled(compared.config, title, config)
         out = (self.workspace.folder / "runs" / name).absolute()
         self.mine.borrow()
+        self.visit.naming = name
         self.visit.importing = self.importer.ask(
             "import",
             partial(_ended, self.mine, out.with_name(f".{name}.partial")),

@@ -83,6 +83,7 @@ def _import(asked: Asked, say: Say) -> dict[str, Any]:
         "run": run.config.name,
         "title": run.config.title,
         "fitted": list(imported.fitted) if imported else [],
+        "fresh": len(imported.fresh) if imported else 0,
         "tuning_score": run.config.training.tuning_score,
     }
 

@@ -26,8 +26,8 @@ def accept(desk: Desk, compared: Compared, report: KeyReport, stale: bool) -> No
     wrong = misfits(report, allowed)
     if wrong:
         st.info(
-            "It cannot be imported as it is. Mend the rename rules or the description, or bring "
-            "another checkpoint."
+            "It cannot be imported as it is. Mend the rename rules or the description, bring "
+            "another checkpoint, or say which tensors may be missing."
             if report.of(*FITTING)
             else "Not one tensor of the model is in the checkpoint, so there is nothing to import. "
             "Mend the rename rules or the description, or bring another checkpoint."
@@ -66,10 +66,11 @@ def _allowed(compared: Compared, report: KeyReport) -> list[str]:
         return []
     if not report.of(*FITTING):
         return []
+    n = sum(patterns.values())
     st.warning(
-        f"{count(sum(patterns.values()), 'tensor')} of the model are missing. Those that you allow "
-        "keep the values of an untrained network: what they compute has nothing to do with how "
-        "the model was trained, and its predictions may be worthless. The run says so for good."
+        f"{count(n, 'tensor')} of the model {'is' if n == 1 else 'are'} missing. Those that you "
+        "allow keep the values of an untrained network: what they compute has nothing to do with "
+        "how the model was trained, and its predictions may be worthless. The run says so for good."
     )
     return [
         pattern
@@ -88,11 +89,14 @@ def _importing(desk: Desk, compared: Compared) -> None:
         st.caption("It goes on when you leave this page; come back to see how far it is.")
         return
     if job is None or job.answer is None:
-        st.error(
-            f"**Not imported, and nothing was written.** {markdown(desk.in_words(job.error or ''))}"
-            if job is not None and job.error
-            else "Nothing is known of this import any more; the Overview says what is here."
-        )
+        there = why_not_named(desk.workspace, desk.visit.naming)
+        reason = desk.in_words(job.error or "") if job is not None else ""
+        if there:
+            st.warning(markdown(f"There is a run {desk.visit.naming} now. {reason}"))
+        elif reason:
+            st.error(f"**Not imported, and nothing was written.** {markdown(reason)}")
+        else:
+            st.error("Nothing is known of this import any more; the Overview says what is here.")
         if st.button("Try again", key="bring again"):
             desk.visit.importing = ""
             st.rerun()
@@ -107,11 +111,14 @@ def _importing(desk: Desk, compared: Compared) -> None:
 def _imported(desk: Desk, compared: Compared) -> None:
     told = desk.visit.imported
     assert told is not None
-    score = told["tuning_score"]
+    score, fresh = told["tuning_score"], told["fresh"]
     sentences = [f"**{markdown(told['title'])}** is now the run {markdown(told['run'])}."]
     if told["fitted"]:
         learnt = markdown("; ".join(told["fitted"]))
         sentences.append(f"Learnt on the cohort's training patients: {learnt}.")
+    if fresh:
+        held = "was missing and holds" if fresh == 1 else "were missing and hold"
+        sentences.append(f"{count(fresh, 'tensor')} {held} untrained values.")
     if score is not None:
         sentences.append(f"C-index on the cohort's tuning patients: {number(score)}.")
     sentences.append(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from app.figures.text import count, markdown
 from app.panels import figure
 from app.panels.bring_source import waiting
 
+NAMES = ("severity", "file", "where", "what", "remedy")
 COLUMNS = ("Severity", "File", "Where", "What", "Remedy")
 
 
@@ -72,13 +74,30 @@ def _problems(name: str, told: Mapping[str, Any]) -> None:
         st.error(f"**{markdown(name)}** cannot be trusted as it is: {words} Mend errors first.")
     else:
         st.warning(f"**{markdown(name)}** can be used: {words} Warnings deserve a look.")
-    st.table(
-        pd.DataFrame([[markdown(c) for c in row] for row in _rows(problems)], columns=COLUMNS),
-        hide_index=True,
-    )
-    figure.csv(pd.DataFrame(_rows(problems), columns=COLUMNS), f"check {name}")
+    kinds = alike(problems)
+    st.table(kinds.map(lambda cell: markdown(str(cell))), hide_index=True)
+    rows = pd.DataFrame([[p[n] for n in NAMES] for p in problems], columns=COLUMNS)
+    if len(kinds) < len(rows):
+        with st.expander(f"All {len(rows):,}, one by one"):
+            st.dataframe(rows, hide_index=True, height=400, alt="Every problem", key="bring all")
+    figure.csv(rows, f"check {name}", f"All {count(len(rows), 'problem')} (CSV)")
 
 
-def _rows(problems: list[dict[str, Any]]) -> list[list[str]]:
-    names = ("severity", "file", "where", "what", "remedy")
-    return [[str(problem[n]) for n in names] for problem in problems]
+def alike(problems: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Problems that differ in numbers only as one row: how often, and the first of them."""
+    found: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for problem in problems:
+        plain = [re.sub(r"\d+", "0", problem[n]) for n in NAMES]
+        found.setdefault(tuple(plain), []).append(problem)
+    rows = [
+        [
+            same[0]["severity"],
+            f"{len(same):,}",
+            same[0]["file"],
+            same[0]["where"] + (", …" if len(same) > 1 else ""),
+            same[0]["what"],
+            same[0]["remedy"],
+        ]
+        for same in found.values()
+    ]
+    return pd.DataFrame(rows, columns=[COLUMNS[0], "Times", *COLUMNS[1:]])

@@ -74,7 +74,7 @@ def _form(desk: Desk) -> str | None:
         if form is None:
             return None
         text = form.as_yaml
-        st.code(text, language="yaml")
+        st.code(text, language="yaml", wrap_lines=True)
         with st.container(horizontal=True, gap="small"):
             st.button(
                 "Edit as text", on_click=_edit, args=[desk, text], icon=":material/edit:",
@@ -98,7 +98,7 @@ def _fields(desk: Desk, cohorts: dict[str, Cohort]) -> Form | None:
     with one:
         cohort = _select(
             desk, "bring cohort", "Cohort", list(cohorts),
-            format_func=lambda name: cohorts[name].spec.title,
+            format_func=lambda name: f"{cohorts[name].spec.title} [{name}]",
         )  # fmt: skip
     spec = cohorts[cohort].spec
     with two:
@@ -142,27 +142,26 @@ def _part(desk: Desk, cohort: Cohort, folder: str, name: str) -> Part:
     stored = _stored(desk, spec.kind)
     options = [*encoders_for(spec), *stored]
     key = f"{folder} {name}"
-    columns = st.columns(3)
-    with columns[0]:
+    left, right = st.columns(2)
+    with left:
         encoder = _select(
             desk, f"bring encoder {key}", f"Encoder of {markdown(spec.title)}", options,
             format_func=lambda e: f"{'stored' if e in stored else theme.encoder_title(e)} [{e}]",
         )  # fmt: skip
     if encoder in stored:
         return Part(encoder, stored=True)
-    weights = vocabulary = _INSIDE
-    with columns[1]:
+    vocabulary = _INSIDE
+    with right:
         files = [_INSIDE, *_weights(desk)]
-        weights = _select(desk, f"bring weights {key}", "Its weights", files)
+        weights = _select(desk, f"bring weights {key}", f"Weights of {markdown(spec.title)}", files)
     if spec.kind is Kind.EVENTS:
-        with columns[2]:
-            codes = [_LEARNT, *_vocabularies(desk)]
-            vocabulary = _select(
-                desk, f"bring codes {key}", "Its codes", codes,
-                help="The codes the model was trained with, as a JSON list or a run's "
-                "vocabulary.json; without them they are learnt on the cohort's training patients, "
-                "which fits only where the model was trained on the same.",
-            )  # fmt: skip
+        codes = [_LEARNT, *_vocabularies(desk)]
+        vocabulary = _select(
+            desk, f"bring codes {key}", f"Codes of {markdown(spec.title)}", codes,
+            help="The codes the model was trained with, as a JSON list or a run's "
+            "vocabulary.json; without them they are learnt on the cohort's training patients, "
+            "which fits only where the model was trained on the same.",
+        )  # fmt: skip
     return Part(
         encoder,
         vocabulary="" if vocabulary in (_LEARNT, _INSIDE) else vocabulary,
@@ -255,6 +254,7 @@ def _text(desk: Desk) -> str:
         st.file_uploader(
             f"Upload {NAME}",
             type=[suffix[1:] for suffix in DESCRIPTIONS],
+            max_upload_size=1,
             key="bring yaml upload",
             on_change=_read,
             args=[desk],

@@ -33,7 +33,7 @@ def show(desk: Desk, compared: Compared, told: Mapping[str, Any], stale: bool) -
             "The checkpoint or the description was changed after this comparison; compare again "
             "before you import."
         )
-    _verdict(compared, told, report)
+    _verdict(compared, told, report, desk.visit.imported is not None)
     _rules(desk, told, stale)
     left, right = st.columns([5, 4], gap="large")
     with left:
@@ -45,7 +45,9 @@ def show(desk: Desk, compared: Compared, told: Mapping[str, Any], stale: bool) -
     return report
 
 
-def _verdict(compared: Compared, told: Mapping[str, Any], report: KeyReport) -> None:
+def _verdict(
+    compared: Compared, told: Mapping[str, Any], report: KeyReport, imported: bool
+) -> None:
     wrong = misfits(report)
     fitting = len(report.of(*FITTING))
     where = f", weights at {markdown(told['within'])}" if told["within"] else ""
@@ -56,9 +58,12 @@ def _verdict(compared: Compared, told: Mapping[str, Any], report: KeyReport) -> 
         st.success(f"**It fits.** All {count(fitting, 'tensor')} of the model are in {what}.{more}")
         return
     public = f" It looks like {markdown(told['looks_like'])}." if told["looks_like"] else ""
+    yet = (
+        "It does not fit yet." if not imported else "It was imported although tensors are missing."
+    )
     sentences = " ".join(f"{markdown(sentence)}." for sentence in wrong)
     st.warning(
-        f"**It does not fit yet.** Of {count(fitting + _short(report), 'tensor')} of the model, "
+        f"**{yet}** Of {count(fitting + _short(report), 'tensor')} of the model, "
         f"{fitting:,} are in {what}. {sentences}{public}"
     )
 

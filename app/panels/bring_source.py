@@ -17,7 +17,7 @@ from app.figures.text import count, listed, markdown
 from app.panels import figure, frame
 from app.workspace import WorkspaceError
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.7
 WAYS = {"inbox": "On the server", "upload": "Upload"}
 _MOST_PARTS = 8
 

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from app.bring.belongings import Belongings
 from app.bring.description import Bounds, Form, Part, read_rules, retitled, settle
 from app.bring.importer import STOPPED, Importer, Job
-from app.bring.inbox import Inbox
+from app.bring.inbox import VARIABLE, Inbox, inbox_of, name_inbox
 from app.bring.visit import (
     Compared,
     Desk,
@@ -70,6 +70,16 @@ def test_the_inbox_lists_checkpoints_and_nothing_outside(inbox: Inbox) -> None:
     assert list(inbox.companions()) == ["trial/codes.json"]
     assert not inbox.inside(inbox.folder / ".." / "outside" / "weights.pt")
     assert not Inbox(inbox.folder / "none").is_there
+
+
+def test_the_operator_names_the_inbox(inbox: Inbox, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert inbox_of(tmp_path).folder == tmp_path / "inbox"
+    monkeypatch.setenv(VARIABLE, "")
+    name_inbox(inbox.folder / "trial")
+    assert list(inbox_of(tmp_path).checkpoints()) == ["weights.pt"]
+    with pytest.raises(ValueError, match="there is no such folder; name an existing one"):
+        name_inbox(tmp_path / "nowhere")
 
 
 # ---------------------------------------------------------------- uploads
@@ -336,7 +346,7 @@ def test_without_an_inbox_the_page_says_how_to_name_one(page):
 
 
 def test_what_lies_in_a_checkpoint_shows_as_text(page, inbox, monkeypatch):
-    monkeypatch.setenv("FUSIONLENS_INBOX", str(inbox.folder))
+    monkeypatch.setenv(VARIABLE, str(inbox.folder))
     told = {
         "form": "torch.save", "within": "ema", "hyperparameters": {"<b>": 1}, "numbers": 8,
         "looks_like": "a **bold** model; bring it", "parts": {":red[a]": 2},
@@ -360,7 +370,7 @@ def test_what_lies_in_a_checkpoint_shows_as_text(page, inbox, monkeypatch):
 
 
 def test_a_refused_file_is_one_sentence_and_the_page_goes_on(page, inbox, monkeypatch):
-    monkeypatch.setenv("FUSIONLENS_INBOX", str(inbox.folder))
+    monkeypatch.setenv(VARIABLE, str(inbox.folder))
     monkeypatch.setattr(Importer, "ask", lambda *_, **__: "job")
     sentence = f"{inbox.folder}/trial/weights.pt: not read: it wants 'os.system' to be run."
     monkeypatch.setattr(Importer, "job", lambda *_: Job(error=sentence))
@@ -371,3 +381,27 @@ def test_a_refused_file_is_one_sentence_and_the_page_goes_on(page, inbox, monkey
     (said,) = [e.value for e in test.error]
     assert said.replace("\\", "") == f"**Refused.** {sentence.removeprefix(f'{inbox.folder}/')}"
     assert box.options
+
+
+def test_problems_of_a_cohort_that_are_alike_are_one_row(page, monkeypatch):
+    lacking = {"severity": "error", "file": "imaging.parquet", "remedy": "add it"}
+    problems = [
+        *(
+            {**lacking, "where": f"subject {n}", "what": f"'ct/{n}.nii' is missing"}
+            for n in (7, 81)
+        ),
+        {"severity": "warning", "file": ":red[x]", "where": "", "what": "odd", "remedy": "look"},
+    ]
+    monkeypatch.setattr(Importer, "ask", lambda *_, **__: "job")
+    told = {"ok": False, "problems": problems}
+    monkeypatch.setattr(Importer, "job", lambda *_: Job(answer=told))
+    test = page()
+    test.button_group[0].set_value("cohort").run()
+    next(b for b in test.button if b.label == "Check").click().run()
+    assert not test.exception
+    assert "2 errors, 1 warning" in words(test)
+    rows = test.table[0].value
+    assert rows["Times"].tolist() == ["2", "1"]
+    assert rows["Where"].str.replace("\\", "").tolist() == ["subject 7, …", ""]
+    assert ":red[x]" not in rows.to_string()
+    assert len(test.dataframe[0].value) == 3
