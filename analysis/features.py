@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.dataset import CohortDataset, EventReading, Reading, collate
+from analysis.cohort.readers.index import feature_subjects
 from analysis.cohort.schema import CohortError
 from models.contracts import (
     Columns,
@@ -47,6 +48,8 @@ Progress = Callable[[int, int], None]
 """(patients done, patients in all)."""
 
 
+MOST_PLACES = 1 << 16
+"""Cells that a layout can have; the largest here has a few thousand."""
 _STORED = VoxelGrid | EventPositions | Instances | Columns | LeadTimeGrid | ViewGrid | TextTokens
 
 
@@ -120,24 +123,74 @@ class FeatureWriter:
 
 def stored_subjects(path: Path) -> Ids:
     """(n,) int64 subjects of a feature file; empty where there is no file."""
-    if not path.is_file():
-        return np.empty(0, np.int64)
-    with _open(path) as stream:
-        return np.asarray(stream.get_tensor("subject_id").numpy(), np.int64)
+    return feature_subjects(path) if path.is_file() else np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The content of a feature file, which fits together."""
+
+    ids: Ids
+    offsets: Ids
+    tokens: Tensor
+    places: Tensor | None
+    pooled: Tensor
+    layout: Layout
+
+
+def _stored(path: Path) -> _Stored:
+    """Raises CohortError where the file is damaged or its parts do not fit together."""
+    try:
+        with _open(path) as stream:
+            layout = layout_from_json(stream.metadata()["layout"])
+            names = stream.keys()
+            every = {name: stream.get_tensor(name) for name in names}
+        places = every.get("places")
+        found = _Stored(
+            every["subject_id"].numpy(),
+            every["offsets"].numpy(),
+            every["tokens"],
+            places,
+            every["pooled"].float(),
+            layout,
+        )
+    except CohortError:
+        raise
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise CohortError(
+            f"{path}: not a feature file ({error}); delete the file, it is made again."
+        ) from error
+    n, total = len(found.ids), len(found.tokens) if found.tokens.ndim == 2 else -1
+    fits = (
+        (found.ids.dtype, found.offsets.dtype) == (np.int64, np.int64)
+        and (found.ids.shape, found.offsets.shape) == ((n,), (n + 1,))
+        and found.pooled.ndim == 2
+        and len(found.pooled) == n
+        and bool((np.diff(found.ids) > 0).all() and (np.diff(found.offsets) >= 0).all())
+        and (int(found.offsets[0]), int(found.offsets[-1])) == (0, total)
+        and (places is None or (places.shape == (total,) and places.dtype == torch.int64))
+    )
+    if fits and places is not None and total:
+        # A place beyond the layout's cells would make room for all those before it.
+        fits = int(places.min()) >= 0 and int(places.max()) < MOST_PLACES
+    if not fits:
+        raise CohortError(
+            f"{path}: its parts do not fit together; delete the file, it is made again."
+        )
+    return found
 
 
 def read_features(path: Path, subject_ids: npt.ArrayLike) -> Encoded:
-    """Features of `subject_ids`, in that order; patients who are not in the file are absent."""
+    """Features of `subject_ids`, in that order; patients who are not in the file are absent.
+
+    Raises CohortError where the file is damaged.
+    """
     asked = np.asarray(subject_ids, np.int64)
-    with _open(path) as stream:
-        ids = stream.get_tensor("subject_id").numpy()
-        offsets = stream.get_tensor("offsets").numpy()
-        layout = layout_from_json(stream.metadata()["layout"])
-        pooled_all = stream.get_tensor("pooled").float()
-        rows = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
-        there = ids[rows] == asked if len(ids) else np.zeros(len(asked), bool)
-        every = stream.get_tensor("tokens")
-        places = stream.get_tensor("places") if "places" in stream.keys() else None  # noqa: SIM118
+    stored = _stored(path)
+    ids, offsets, every, places = stored.ids, stored.offsets, stored.tokens, stored.places
+    layout, pooled_all = stored.layout, stored.pooled
+    rows = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
+    there = ids[rows] == asked if len(ids) else np.zeros(len(asked), bool)
     parts = [slice(int(offsets[r]), int(offsets[r + 1])) for r in rows] if len(ids) else []
     at = {
         int(i): torch.arange(parts[i].stop - parts[i].start) if places is None else places[parts[i]]

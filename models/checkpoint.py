@@ -34,6 +34,7 @@ from models.contracts import Kind
 from models.encoders.base import ENCODERS, ModalityEncoder, build_encoder, weights_hash
 from models.fusion.base import STRATEGIES
 from models.network import FusionModel, stream_widths
+from models.refusal import RefusalError
 from models.vocabulary import Vocabulary
 
 CONFIG_FILE = "config.json"
@@ -43,11 +44,13 @@ BASELINE_FILE = "baseline_hazard.parquet"
 HISTORY_FILE = "history.parquet"
 PREDICTIONS = "predictions"
 """Field of a config.json that stands for predictions made elsewhere, without a model."""
+LARGEST = 10_000_000
+"""Numbers that are made before it is looked whether the weights have as many."""
 ENCODER_CONFIG = "encoder.json"
 ENCODER_WEIGHTS = "encoder.safetensors"
 
 
-class RunError(ValueError):
+class RunError(RefusalError):
     """A run cannot be used; the message says what, where and the remedy in one sentence."""
 
 
@@ -214,6 +217,7 @@ def load_run(folder: Path, encoder_folders: Sequence[Path] = ()) -> Run:
     """
     folder = Path(folder)
     config = read_config(folder)
+    _check_size(folder, config)
     vocabularies = dict(_read_vocabularies(folder / VOCABULARY_FILE))
     places = encoder_places(folder, encoder_folders)
     encoders: dict[str, ModalityEncoder] = {}
@@ -242,6 +246,41 @@ def load_run(folder: Path, encoder_folders: Sequence[Path] = ()) -> Run:
     return Run(folder, config, model, vocabularies, run_hash(folder))
 
 
+def _check_size(folder: Path, config: RunConfig) -> None:
+    """Refuse a config that asks for far more numbers than the weights have, before they are made.
+
+    What is wrong with it otherwise is left to whoever builds the model.
+    """
+    path = folder / WEIGHTS_FILE
+    there = path.stat().st_size if path.is_file() else 0
+    for name, modality in config.modalities.items():
+        entry = modality.encoder
+        if entry.weights is None:
+            _check_numbers(folder / CONFIG_FILE, name, entry.name, entry.config, there)
+    strategy = config.strategy.config
+    large = [k for k, v in strategy.items() if type(v) is int and v > max(LARGEST, there)]
+    if large:
+        raise RunError(
+            f"{folder / CONFIG_FILE}: strategy: '{large[0]}' is {strategy[large[0]]:,}, which "
+            "weights of that size cannot fill; restore the file or train the run again."
+        )
+
+
+def _check_numbers(path: Path, what: str, name: str, config: Any, weights_bytes: int) -> None:
+    """Raise RunError where an encoder would have far more numbers than there are bytes."""
+    try:
+        with torch.device("meta"):
+            outline = build_encoder(name, config)
+    except Exception:  # whatever is wrong, building it in earnest says it
+        return
+    numbers = sum(tensor.numel() for tensor in outline.state_dict().values())
+    if numbers > max(LARGEST, 2 * weights_bytes):
+        raise RunError(
+            f"{path}: '{what}' asks for {numbers:,} numbers and {weights_bytes:,} bytes of weights "
+            "are there; restore the file or train the run again."
+        )
+
+
 def _assemble(
     folder: Path, config: RunConfig, encoders: dict[str, ModalityEncoder], frozen: list[str]
 ) -> FusionModel:
@@ -253,7 +292,7 @@ def _assemble(
             config.task.outputs,
             strategy_class.Config.model_validate(config.strategy.config),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise RunError(f"{path}: strategy: {_first_line(error)}") from error
     return FusionModel(encoders, strategy, frozen)
 
@@ -261,7 +300,7 @@ def _assemble(
 def _build(folder: Path, entry: EncoderEntry) -> ModalityEncoder:
     try:
         return build_encoder(entry.name, entry.config)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise RunError(f"{folder / CONFIG_FILE}: encoder: {_first_line(error)}") from error
 
 
@@ -269,7 +308,8 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"field '{'.'.join(map(str, first['loc']))}': {first['msg']}."
-    return str(error.args[0]).splitlines()[0]
+    text = str(error.args[0]) if error.args else ""
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _read_json(path: Path, remedy: str) -> Any:
@@ -277,7 +317,7 @@ def _read_json(path: Path, remedy: str) -> Any:
         raise RunError(f"{path}: there is no such file; {remedy}.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not readable as JSON ({error}); restore the file.") from error
 
 
@@ -387,10 +427,19 @@ def load_encoder(name: str, places: Sequence[Path]) -> StoredEncoder:
         if not (folder / ENCODER_CONFIG).is_file():
             continue
         content = _read_json(folder / ENCODER_CONFIG, "restore the file")
+        weights = folder / ENCODER_WEIGHTS
+        there = weights.stat().st_size if weights.is_file() else 0
         try:
+            _check_numbers(folder / ENCODER_CONFIG, name, content["name"], content["config"], there)
             encoder = build_encoder(content["name"], content["config"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{folder / ENCODER_CONFIG}: {_first_line(error)}") from error
+            provenance = content.get("provenance", {})
+        except RunError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise RunError(
+                f"{folder / ENCODER_CONFIG}: describes no encoder ({_first_line(error)}); restore "
+                "the file."
+            ) from error
         state = _read_weights(folder / ENCODER_WEIGHTS)
         _load_strictly(encoder, state, (), folder / ENCODER_WEIGHTS)
         if weights_hash(state) != name:
@@ -405,9 +454,7 @@ def load_encoder(name: str, places: Sequence[Path]) -> StoredEncoder:
             raise RunError(f"{path}: {error}; restore the file.") from error
         encoder.requires_grad_(False)
         encoder.eval()
-        return StoredEncoder(
-            name, content["name"], encoder, vocabulary, content.get("provenance", {})
-        )
+        return StoredEncoder(name, content["name"], encoder, vocabulary, provenance)
     looked = ", ".join(str(place) for place in places)
     raise RunError(
         f"the frozen encoder {name} is in none of {looked}; copy its folder into one of them."

@@ -160,7 +160,7 @@ def _codes(file: Path) -> Mapping[str, Code]:
 
 def _shard(file: Path) -> pa.Table:
     required = ("subject_id", "time", "code")
-    table = read_arrow(file, required, ("numeric_value", "value", "text_value"))
+    table = read_arrow(file, required, ("numeric_value", "value", "text_value"), encoded=True)
     subject = integers(table, "subject_id", file)
     time = table["time"]
     if not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
@@ -200,15 +200,23 @@ def _texts(table: pa.Table) -> pa.ChunkedArray:
     for name in ("text_value", "value"):
         if name in table.column_names:
             kind = table[name].type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             if pa.types.is_string(kind) or pa.types.is_large_string(kind):
                 return table[name]
     return pa.chunked_array([pa.nulls(len(table), pa.string())])
 
 
 def _encoded(column: pa.ChunkedArray, file: Path, name: str) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
     try:
+        if pa.types.is_dictionary(column.type):
+            # As the file has them: writing them out and gathering them again takes far longer.
+            kept = [
+                pa.DictionaryArray.from_arrays(
+                    pc.cast(chunk.indices, pa.int32()), pc.cast(chunk.dictionary, pa.large_string())
+                )
+                for chunk in column.chunks
+            ]
+            return pa.chunked_array(kept, pa.dictionary(pa.int32(), pa.large_string()))
         return pc.dictionary_encode(pc.cast(column, pa.large_string()))
     except pa.ArrowException as error:
         raise CohortError(f"{file}: column '{name}' holds {column.type}; use string.") from error
