@@ -162,7 +162,8 @@ def _stored(path: Path) -> _Stored:
         ) from error
     n, total = len(found.ids), len(found.tokens) if found.tokens.ndim == 2 else -1
     fits = (
-        (found.ids.dtype, found.offsets.dtype) == (np.int64, np.int64)
+        found.ids.dtype == np.int64
+        and found.offsets.dtype == np.int64
         and (found.ids.shape, found.offsets.shape) == ((n,), (n + 1,))
         and found.pooled.ndim == 2
         and len(found.pooled) == n

@@ -17,7 +17,7 @@ class _Loader(yaml.SafeLoader):
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
         if node is not None and _parts(node, {}) > MOST_PARTS:
-            raise ValueError("its aliases (*name) unfold without end; write them out")
+            raise ValueError("it uses aliases (*name) that unfold without end; write them out")
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -217,7 +218,6 @@ def load_run(folder: Path, encoder_folders: Sequence[Path] = ()) -> Run:
     """
     folder = Path(folder)
     config = read_config(folder)
-    _check_size(folder, config)
     vocabularies = dict(_read_vocabularies(folder / VOCABULARY_FILE))
     places = encoder_places(folder, encoder_folders)
     encoders: dict[str, ModalityEncoder] = {}
@@ -230,7 +230,7 @@ def load_run(folder: Path, encoder_folders: Sequence[Path] = ()) -> Run:
             if stored.vocabulary is not None:
                 vocabularies[name] = stored.vocabulary
         else:
-            encoders[name] = _build(folder, entry)
+            encoders[name] = _build(folder, name, entry)
         if entry.frozen:
             frozen.append(name)
         if modality.kind is Kind.EVENTS and name not in vocabularies:
@@ -246,39 +246,25 @@ def load_run(folder: Path, encoder_folders: Sequence[Path] = ()) -> Run:
     return Run(folder, config, model, vocabularies, run_hash(folder))
 
 
-def _check_size(folder: Path, config: RunConfig) -> None:
-    """Refuse a config that asks for far more numbers than the weights have, before they are made.
-
-    What is wrong with it otherwise is left to whoever builds the model.
-    """
-    path = folder / WEIGHTS_FILE
-    there = path.stat().st_size if path.is_file() else 0
-    for name, modality in config.modalities.items():
-        entry = modality.encoder
-        if entry.weights is None:
-            _check_numbers(folder / CONFIG_FILE, name, entry.name, entry.config, there)
-    strategy = config.strategy.config
-    large = [k for k, v in strategy.items() if type(v) is int and v > max(LARGEST, there)]
-    if large:
-        raise RunError(
-            f"{folder / CONFIG_FILE}: strategy: '{large[0]}' is {strategy[large[0]]:,}, which "
-            "weights of that size cannot fill; restore the file or train the run again."
-        )
-
-
-def _check_numbers(path: Path, what: str, name: str, config: Any, weights_bytes: int) -> None:
-    """Raise RunError where an encoder would have far more numbers than there are bytes."""
+def _check_numbers(
+    path: Path, what: str, build: Callable[[], nn.Module], weights_bytes: int
+) -> None:
+    """Raise RunError where a part would have far more numbers than there are bytes of weights."""
     try:
         with torch.device("meta"):
-            outline = build_encoder(name, config)
+            state = build().state_dict()
     except Exception:  # whatever is wrong, building it in earnest says it
         return
-    numbers = sum(tensor.numel() for tensor in outline.state_dict().values())
+    numbers = sum(tensor.numel() for tensor in state.values())
     if numbers > max(LARGEST, 2 * weights_bytes):
         raise RunError(
-            f"{path}: '{what}' asks for {numbers:,} numbers and {weights_bytes:,} bytes of weights "
+            f"{path}: {what} asks for {numbers:,} numbers and {weights_bytes:,} bytes of weights "
             "are there; restore the file or train the run again."
         )
+
+
+def _weights_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _assemble(
@@ -287,17 +273,28 @@ def _assemble(
     path = folder / CONFIG_FILE
     try:
         strategy_class = STRATEGIES.get(config.strategy.name)
-        strategy = strategy_class(
+        make = partial(
+            strategy_class,
             stream_widths(encoders),
             config.task.outputs,
             strategy_class.Config.model_validate(config.strategy.config),
         )
+        _check_numbers(path, "the strategy", make, _weights_bytes(folder / WEIGHTS_FILE))
+        strategy = make()
+    except RunError:
+        raise
     except (KeyError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise RunError(f"{path}: strategy: {_first_line(error)}") from error
     return FusionModel(encoders, strategy, frozen)
 
 
-def _build(folder: Path, entry: EncoderEntry) -> ModalityEncoder:
+def _build(folder: Path, name: str, entry: EncoderEntry) -> ModalityEncoder:
+    _check_numbers(
+        folder / CONFIG_FILE,
+        f"the encoder of '{name}'",
+        partial(build_encoder, entry.name, entry.config),
+        _weights_bytes(folder / WEIGHTS_FILE),
+    )
     try:
         return build_encoder(entry.name, entry.config)
     except (KeyError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
@@ -427,11 +424,11 @@ def load_encoder(name: str, places: Sequence[Path]) -> StoredEncoder:
         if not (folder / ENCODER_CONFIG).is_file():
             continue
         content = _read_json(folder / ENCODER_CONFIG, "restore the file")
-        weights = folder / ENCODER_WEIGHTS
-        there = weights.stat().st_size if weights.is_file() else 0
         try:
-            _check_numbers(folder / ENCODER_CONFIG, name, content["name"], content["config"], there)
-            encoder = build_encoder(content["name"], content["config"])
+            make = partial(build_encoder, content["name"], content["config"])
+            there = _weights_bytes(folder / ENCODER_WEIGHTS)
+            _check_numbers(folder / ENCODER_CONFIG, "the encoder", make, there)
+            encoder = make()
             provenance = content.get("provenance", {})
         except RunError:
             raise

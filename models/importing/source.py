@@ -145,7 +145,7 @@ def _read_safetensors(path: Path, buffer: Buffer) -> dict[str, Entry]:
         raise CheckpointError("its header is cut off")
     found = {}
     # Kept open for all tensors: opening it reads the whole header again.
-    stream = safe_open(path, framework="pt", device="cpu")
+    stream: Any = safe_open(path, framework="pt", device="cpu")
     for name in stream.keys():  # noqa: SIM118
         part = stream.get_slice(name)
         dtype = _DTYPES.get(part.get_dtype())

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.cohort.readers.frame import integers, read_arrow
+from analysis.cohort.readers.frame import column_texts, integers, read_arrow
 from analysis.cohort.schema import CohortError
 
 STATIC = np.iinfo(np.int64).min
@@ -146,13 +146,21 @@ def read_codes(path: Path) -> Mapping[str, Code]:
 
 def _codes(file: Path) -> Mapping[str, Code]:
     table = read_arrow(file, ("code",), ("description", "parent_codes"))
-    names = table["code"].to_pylist()
+    names = column_texts(table, "code", file)
     blank = [None] * len(names)
     found = table.column_names
-    descriptions = table["description"].to_pylist() if "description" in found else blank
-    parents = table["parent_codes"].to_pylist() if "parent_codes" in found else blank
+    descriptions = column_texts(table, "description", file) if "description" in found else blank
+    parents = blank
+    if "parent_codes" in found and not pa.types.is_null(table["parent_codes"].type):
+        kind = table["parent_codes"].type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            raise CohortError(f"{file}: column 'parent_codes' holds {kind}; use lists of strings.")
+        parents = [
+            above and [str(code) for code in above if code is not None]
+            for above in table["parent_codes"].to_pylist()
+        ]
     return {
-        str(name): Code(str(text or ""), tuple(map(str, above or ())))
+        name: Code(text or "", tuple(above or ()))
         for name, text, above in zip(names, descriptions, parents, strict=True)
         if name is not None
     }

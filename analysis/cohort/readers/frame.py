@@ -80,8 +80,21 @@ def read_frame(
         ids = integers(table, "subject_id", path)
         at = table.column_names.index("subject_id")
         table = table.set_column(at, "subject_id", pa.array(ids))
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    try:
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    except _DAMAGE as error:  # dates that no calendar has
+        raise CohortError(_unreadable(path, error)) from error
     return frame
+
+
+def column_texts(table: pa.Table, name: str, path: Path) -> list[str | None]:
+    """A column as texts. Raises CohortError where its type has none."""
+    try:
+        texts: list[str | None] = pc.cast(table.column(name), pa.large_string()).to_pylist()
+    except _DAMAGE as error:
+        kind = table.column(name).type
+        raise CohortError(f"{path}: column '{name}' holds {kind}; use string.") from error
+    return texts
 
 
 def integers(table: pa.Table, name: str, path: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

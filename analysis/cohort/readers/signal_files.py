@@ -104,6 +104,17 @@ def _dicom(path: Path, samples: bool) -> Recording:
             f"{path}: neither a WFDB header (.hea) nor readable as DICOM ({_short(error)}); give "
             "one of these."
         ) from error
+    try:
+        return _waveform(path, header, samples)
+    except CohortError:
+        raise
+    except Exception as error:  # pydicom converts values when they are first looked at
+        raise CohortError(
+            f"{path}: its DICOM header is damaged ({_short(error)}); export it again."
+        ) from error
+
+
+def _waveform(path: Path, header: pydicom.Dataset, samples: bool) -> Recording:
     groups = list(header.get("WaveformSequence") or ())
     if not groups:
         raise CohortError(f"{path}: the DICOM file holds no waveform; give an ECG.")
