@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.cohort.readers.frame import read_frame
 from analysis.survival.baseline import BaselineHazard
 from models.checkpoint import BASELINE_FILE, RunError
 
@@ -30,14 +31,18 @@ def read_baseline(run_folder: Path) -> BaselineHazard:
     """A run's baseline hazard. Raises RunError when it is missing or damaged."""
     path = Path(run_folder) / BASELINE_FILE
     try:
-        frame = pd.read_parquet(path)
+        frame = read_frame(path, ("time_days", "cumulative_hazard", "reference_log_risk"))
         return BaselineHazard(
             frame["time_days"].to_numpy(np.float64),
             frame["cumulative_hazard"].to_numpy(np.float64),
             float(frame["reference_log_risk"].iloc[0]),
         )
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise RunError(
-            f"{path}: no readable baseline hazard ({type(error).__name__}); restore the file or "
+            f"{path}: no readable baseline hazard ({_reason(error)}); restore the file or "
             "train the run again."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return type(error.__cause__ or error).__name__

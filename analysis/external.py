@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.baseline_file import read_baseline
 from analysis.cohort.cohort import Cohort
+from analysis.cohort.readers.frame import read_frame
 from analysis.cohort.schema import CohortError
 from analysis.survival.baseline import BaselineHazard
 from models.checkpoint import (
@@ -203,10 +204,11 @@ def load_external(folder: Path) -> ExternalRun:
     config = read_external_config(folder)
     path = folder / PREDICTIONS_FILE
     try:
-        frame = pd.read_parquet(path).set_index("subject_id")
-    except (OSError, ValueError, KeyError) as error:
+        frame = read_frame(path, ("subject_id",)).set_index("subject_id")
+    except CohortError as error:
         raise RunError(
-            f"{path}: not readable ({type(error).__name__}); import the predictions again."
+            f"{path}: not readable ({type(error.__cause__ or error).__name__}); import the "
+            "predictions again."
         ) from error
     width = config.task.outputs
     named = [name for name in frame if str(name).startswith("value")]

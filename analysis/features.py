@@ -26,6 +26,7 @@ from torch import Tensor
 
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.dataset import CohortDataset, EventReading, Reading, collate
+from analysis.cohort.readers.index import feature_subjects
 from analysis.cohort.schema import CohortError
 from analysis.partial import clear_stale, owned_folder
 from models.contracts import (
@@ -48,6 +49,8 @@ Progress = Callable[[int, int], None]
 """(patients done, patients in all)."""
 
 
+MOST_PLACES = 1 << 16
+"""Cells that a layout can have; the largest here has a few thousand."""
 _STORED = VoxelGrid | EventPositions | Instances | Columns | LeadTimeGrid | ViewGrid | TextTokens
 
 
@@ -128,44 +131,92 @@ class FeatureWriter:
 
 def stored_subjects(path: Path) -> Ids:
     """(n,) int64 subjects of a feature file; empty where there is no file."""
-    if not path.is_file():
-        return np.empty(0, np.int64)
-    with _open(path) as stream:
-        return np.asarray(stream.get_tensor("subject_id").numpy(), np.int64)
+    return feature_subjects(path) if path.is_file() else np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What a feature file says of its rows; subject i owns offsets[i]:offsets[i + 1]."""
+
+    ids: Ids
+    offsets: Ids
+    layout: Layout
+
+
+def _index(stream: Any) -> _Index:
+    """Raises ValueError where the parts of an open feature file do not fit together."""
+    layout = layout_from_json(stream.metadata()["layout"])
+    ids, offsets = (stream.get_tensor(name).numpy() for name in ("subject_id", "offsets"))
+    shapes = {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+    n, total = len(ids), shapes["tokens"][0]
+    fits = (
+        (ids.dtype, offsets.dtype) == (np.int64, np.int64)
+        and (ids.shape, offsets.shape) == ((n,), (n + 1,))
+        and (len(shapes["tokens"]), len(shapes["pooled"]), shapes["pooled"][0]) == (2, 2, n)
+        and bool((np.diff(ids) > 0).all() and (np.diff(offsets) >= 0).all())
+        and (int(offsets[0]), int(offsets[-1])) == (0, total)
+        and shapes.get("places", (total,)) == (total,)
+    )
+    if not fits:
+        raise ValueError("its parts do not fit together")
+    return _Index(ids, offsets, layout)
 
 
 def read_features(path: Path, subject_ids: npt.ArrayLike) -> Encoded:
     """Features of `subject_ids`, in that order; patients who are not in the file are absent.
 
     Only the rows of these patients are read: one patient costs the same in a file of any size.
+    Raises CohortError where the file is damaged.
     """
     asked = np.asarray(subject_ids, np.int64)
-    with _open(path) as stream:
-        ids = stream.get_tensor("subject_id").numpy()
-        offsets = stream.get_tensor("offsets").numpy()
-        layout = layout_from_json(stream.metadata()["layout"])
-        rows = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
-        there = ids[rows] == asked if len(ids) else np.zeros(len(asked), bool)
-        stored, summaries = stream.get_slice("tokens"), stream.get_slice("pooled")
-        places = stream.get_slice("places") if "places" in stream.keys() else None  # noqa: SIM118
-        own: dict[int, Tensor] = {}
-        at: dict[int, Tensor] = {}
-        pooled = torch.zeros(len(asked), summaries.get_shape()[1])
-        for i in np.flatnonzero(there).tolist():
-            begin, end = int(offsets[rows[i]]), int(offsets[rows[i] + 1])
-            own[i] = stored[begin:end]
-            at[i] = torch.arange(end - begin) if places is None else places[begin:end]
-            pooled[i] = summaries[int(rows[i]) : int(rows[i]) + 1][0].float()
-        width = stored.get_shape()[1]
+    try:
+        with _open(path) as stream:
+            return _read(stream, asked)
+    except CohortError:
+        raise
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise CohortError(
+            f"{path}: not a feature file ({error}); delete the file, it is made again."
+        ) from error
+
+
+def _read(stream: Any, asked: Ids) -> Encoded:
+    index = _index(stream)
+    ids, offsets = index.ids, index.offsets
+    rows = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
+    there = ids[rows] == asked if len(ids) else np.zeros(len(asked), bool)
+    stored, summaries = stream.get_slice("tokens"), stream.get_slice("pooled")
+    places = stream.get_slice("places") if "places" in stream.keys() else None  # noqa: SIM118
+    own: dict[int, Tensor] = {}
+    at: dict[int, Tensor] = {}
+    pooled = torch.zeros(len(asked), summaries.get_shape()[1])
+    for i in np.flatnonzero(there).tolist():
+        begin, end = int(offsets[rows[i]]), int(offsets[rows[i] + 1])
+        own[i] = stored[begin:end]
+        at[i] = torch.arange(end - begin) if places is None else _places(places[begin:end])
+        pooled[i] = summaries[int(rows[i]) : int(rows[i]) + 1][0].float()
     longest = max([1, *(int(place.max()) + 1 for place in at.values() if len(place))])
-    tokens = torch.zeros(len(asked), longest, width)
+    tokens = torch.zeros(len(asked), longest, stored.get_shape()[1])
     mask = torch.zeros(len(asked), longest, dtype=torch.bool)
     for i, place in at.items():
         tokens[i, place] = own[i].float()
         mask[i, place] = True
     return Encoded(
-        tokens=tokens, mask=mask, pooled=pooled, present=torch.from_numpy(there), layout=layout
+        tokens=tokens,
+        mask=mask,
+        pooled=pooled,
+        present=torch.from_numpy(there),
+        layout=index.layout,
     )
+
+
+def _places(places: Tensor) -> Tensor:
+    """Cells of a layout. One beyond its end would make room for all those before it."""
+    if places.dtype != torch.int64 or (
+        len(places) and not (int(places.min()) >= 0 and int(places.max()) < MOST_PLACES)
+    ):
+        raise ValueError("a token lies beyond its layout")
+    return places
 
 
 def _open(path: Path) -> Any:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ from models.contracts import Kind
 from models.encoders.base import ENCODERS, ModalityEncoder, build_encoder, weights_hash
 from models.fusion.base import STRATEGIES
 from models.network import FusionModel, stream_widths
+from models.refusal import RefusalError
 from models.vocabulary import Vocabulary
 
 CONFIG_FILE = "config.json"
@@ -43,11 +45,13 @@ BASELINE_FILE = "baseline_hazard.parquet"
 HISTORY_FILE = "history.parquet"
 PREDICTIONS = "predictions"
 """Field of a config.json that stands for predictions made elsewhere, without a model."""
+LARGEST = 10_000_000
+"""Numbers that are made before it is looked whether the weights have as many."""
 ENCODER_CONFIG = "encoder.json"
 ENCODER_WEIGHTS = "encoder.safetensors"
 
 
-class RunError(ValueError):
+class RunError(RefusalError):
     """A run cannot be used; the message says what, where and the remedy in one sentence."""
 
 
@@ -226,7 +230,7 @@ def load_run(folder: Path, encoder_folders: Sequence[Path] = ()) -> Run:
             if stored.vocabulary is not None:
                 vocabularies[name] = stored.vocabulary
         else:
-            encoders[name] = _build(folder, entry)
+            encoders[name] = _build(folder, name, entry)
         if entry.frozen:
             frozen.append(name)
         if modality.kind is Kind.EVENTS and name not in vocabularies:
@@ -242,26 +246,58 @@ def load_run(folder: Path, encoder_folders: Sequence[Path] = ()) -> Run:
     return Run(folder, config, model, vocabularies, run_hash(folder))
 
 
+def _check_numbers(
+    path: Path, what: str, build: Callable[[], nn.Module], weights_bytes: int
+) -> None:
+    """Raise RunError where a part would have far more numbers than there are bytes of weights."""
+    try:
+        with torch.device("meta"):
+            state = build().state_dict()
+    except Exception:  # whatever is wrong, building it in earnest says it
+        return
+    numbers = sum(tensor.numel() for tensor in state.values())
+    if numbers > max(LARGEST, 2 * weights_bytes):
+        raise RunError(
+            f"{path}: {what} asks for {numbers:,} numbers and {weights_bytes:,} bytes of weights "
+            "are there; restore the file or train the run again."
+        )
+
+
+def _weights_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
 def _assemble(
     folder: Path, config: RunConfig, encoders: dict[str, ModalityEncoder], frozen: list[str]
 ) -> FusionModel:
     path = folder / CONFIG_FILE
     try:
         strategy_class = STRATEGIES.get(config.strategy.name)
-        strategy = strategy_class(
+        make = partial(
+            strategy_class,
             stream_widths(encoders),
             config.task.outputs,
             strategy_class.Config.model_validate(config.strategy.config),
         )
-    except (KeyError, ValueError) as error:
+        _check_numbers(path, "the strategy", make, _weights_bytes(folder / WEIGHTS_FILE))
+        strategy = make()
+    except RunError:
+        raise
+    except (KeyError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise RunError(f"{path}: strategy: {_first_line(error)}") from error
     return FusionModel(encoders, strategy, frozen)
 
 
-def _build(folder: Path, entry: EncoderEntry) -> ModalityEncoder:
+def _build(folder: Path, name: str, entry: EncoderEntry) -> ModalityEncoder:
+    _check_numbers(
+        folder / CONFIG_FILE,
+        f"the encoder of '{name}'",
+        partial(build_encoder, entry.name, entry.config),
+        _weights_bytes(folder / WEIGHTS_FILE),
+    )
     try:
         return build_encoder(entry.name, entry.config)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise RunError(f"{folder / CONFIG_FILE}: encoder: {_first_line(error)}") from error
 
 
@@ -269,7 +305,8 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"field '{'.'.join(map(str, first['loc']))}': {first['msg']}."
-    return str(error.args[0]).splitlines()[0]
+    text = str(error.args[0]) if error.args else ""
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _read_json(path: Path, remedy: str) -> Any:
@@ -277,7 +314,7 @@ def _read_json(path: Path, remedy: str) -> Any:
         raise RunError(f"{path}: there is no such file; {remedy}.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not readable as JSON ({error}); restore the file.") from error
 
 
@@ -388,9 +425,18 @@ def load_encoder(name: str, places: Sequence[Path]) -> StoredEncoder:
             continue
         content = _read_json(folder / ENCODER_CONFIG, "restore the file")
         try:
-            encoder = build_encoder(content["name"], content["config"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{folder / ENCODER_CONFIG}: {_first_line(error)}") from error
+            make = partial(build_encoder, content["name"], content["config"])
+            there = _weights_bytes(folder / ENCODER_WEIGHTS)
+            _check_numbers(folder / ENCODER_CONFIG, "the encoder", make, there)
+            encoder = make()
+            provenance = content.get("provenance", {})
+        except RunError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise RunError(
+                f"{folder / ENCODER_CONFIG}: describes no encoder ({_first_line(error)}); restore "
+                "the file."
+            ) from error
         state = _read_weights(folder / ENCODER_WEIGHTS)
         _load_strictly(encoder, state, (), folder / ENCODER_WEIGHTS)
         if weights_hash(state) != name:
@@ -405,9 +451,7 @@ def load_encoder(name: str, places: Sequence[Path]) -> StoredEncoder:
             raise RunError(f"{path}: {error}; restore the file.") from error
         encoder.requires_grad_(False)
         encoder.eval()
-        return StoredEncoder(
-            name, content["name"], encoder, vocabulary, content.get("provenance", {})
-        )
+        return StoredEncoder(name, content["name"], encoder, vocabulary, provenance)
     looked = ", ".join(str(place) for place in places)
     raise RunError(
         f"the frozen encoder {name} is in none of {looked}; copy its folder into one of them."

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 
 PADDING = 0
@@ -30,6 +31,10 @@ class Vocabulary:
             raise ValueError("a vocabulary needs one value_mean and one value_sd for each code")
         if len(set(self.codes)) != len(self.codes):
             raise ValueError("a vocabulary lists a code twice")
+        if not all(map(isfinite, self.value_mean)):
+            raise ValueError("a vocabulary's value_mean is not finite")
+        if not all(isfinite(sd) and sd > 0 for sd in self.value_sd):
+            raise ValueError("a vocabulary's value_sd is not positive")
 
     @cached_property
     def index(self) -> Mapping[str, int]:
@@ -70,7 +75,7 @@ class Vocabulary:
                 tuple(map(float, content["value_mean"])),
                 tuple(map(float, content["value_sd"])),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError("a vocabulary holds codes, value_mean and value_sd") from error
 
     def save(self, path: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.attribution.case import AttributionError, Case
 from analysis.attribution.regions import token_regions
 from analysis.cohort.dataset import EventReading
+from analysis.cohort.readers.frame import read_frame
 from models.contracts import (
     CodeVocabulary,
     Columns,
@@ -144,7 +145,7 @@ def code_units(case: Case, modality: str) -> Mapping[str, str]:
 
 @lru_cache(maxsize=16)
 def _units(file: Path, changed: int) -> Mapping[str, str]:
-    frame = pd.read_parquet(file)
+    frame = read_frame(file, ("code",), ("unit",))
     if "unit" not in frame:
         return {}
     pairs = zip(frame["code"], frame["unit"].fillna(""), strict=True)

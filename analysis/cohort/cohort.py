@@ -115,9 +115,13 @@ class Cohort:
         for name in needed:
             if name not in rows or rows[name].isna().any():
                 raise CohortError(f"{where}: column '{name}' is missing or has gaps; fill it.")
-        if spec.kind == "classification":
-            return Outcomes(task, kept, None, None, rows["label"].to_numpy(np.int64), without)
-        time, event = rows["time_days"].to_numpy(np.float64), rows["event"].to_numpy(np.float64)
+        try:
+            if spec.kind == "classification":
+                label = pd.to_numeric(rows["label"]).to_numpy(np.int64)
+                return Outcomes(task, kept, None, None, label, without)
+            time, event = (pd.to_numeric(rows[name]).to_numpy(np.float64) for name in needed)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise CohortError(f"{where}: an outcome is no number; mend the file.") from error
         if not np.isfinite(time).all() or (time < 0).any():
             raise CohortError(
                 f"{where}: a time is negative or infinite; run 'fusionlens check' to see which."
@@ -139,7 +143,10 @@ class Cohort:
         frame = read_frame(path, ("subject_id", "fold"))
         if frame["subject_id"].duplicated().any() or frame["fold"].isna().any():
             raise CohortError(f"{path}: every subject needs exactly one fold; mend the file.")
-        series: pd.Series[int] = frame.set_index("subject_id")["fold"].astype("int64")
+        try:
+            series: pd.Series[int] = frame.set_index("subject_id")["fold"].astype("int64")
+        except (ValueError, TypeError, OverflowError) as error:
+            raise CohortError(f"{path}: a fold is no whole number; mend the file.") from error
         return series.sort_index()
 
     # ------------------------------------------------------------ modalities
@@ -237,6 +244,8 @@ class Cohort:
         rows = usable_rows(index[index["modality"] == name], self.subjects["index_time"])
         home = self.folder.resolve()
         for path in rows["path"].astype(str):
+            if "\0" in path or len(path) > 4000 or max(map(len, path.split("/"))) > 255:
+                raise CohortError(f"{self.path(name)}: '{path[:80]}' is no path; mend it.")
             if Path(path).is_absolute() or not (self.folder / path).resolve().is_relative_to(home):
                 raise CohortError(
                     f"{self.path(name)}: path '{path}' leaves the cohort folder; make it relative."

@@ -29,7 +29,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from analysis.plain_yaml import read_plain_yaml
 from models.contracts import Kind
+from models.refusal import RefusalError
 
 SCHEMA_VERSION = 1
 COHORT_FILE = "cohort.yaml"
@@ -48,7 +50,7 @@ class Split(StrEnum):
     EXTERNAL = "external"
 
 
-class CohortError(ValueError):
+class CohortError(RefusalError):
     """A cohort cannot be used; the message says what, where and the remedy in one sentence."""
 
 
@@ -166,12 +168,9 @@ def read_spec(folder: Path) -> CohortSpec:
             "'fusionlens sample' or 'fusionlens import'."
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = str(error).replace("\n", " ")
-        raise CohortError(f"{path}: not readable as YAML ({where}); mend or rewrite it.") from error
-    if not isinstance(content, dict):
-        raise CohortError(f"{path}: expected named fields, found {type(content).__name__}.")
+        content = read_plain_yaml(path)
+    except (OSError, ValueError) as error:
+        raise CohortError(f"{path}: not readable as YAML ({error}); mend or rewrite it.") from error
     try:
         return CohortSpec.model_validate(content)
     except ValidationError as error:

@@ -18,10 +18,10 @@ Only simulated cohorts have a truth; a cohort says so by `truth` in cohort.yaml.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.cohort.cohort import Cohort
+from analysis.cohort.readers.arrays import read_arrays
 from analysis.cohort.readers.frame import read_frame
 from analysis.cohort.schema import CohortError
 from models.contracts import Kind
@@ -260,17 +261,19 @@ def read_echo_masks(
 def _unpacked(path: Path) -> dict[str, Mask]:
     """Packed bits of masks of one shape, by name."""
     try:
-        with np.load(path) as stored:
-            shape = tuple(stored["shape"].tolist())
-            count = int(np.prod(shape))
-            return {
-                name: np.unpackbits(stored[name], count=count).reshape(shape).astype(bool)
-                for name in stored.files
-                if name not in _NOT_A_MASK
-            }
+        stored = read_arrays(path)
+        shape = tuple(map(int, stored["shape"].tolist()))
+        count = prod(shape)
+        packed = {name: bits for name, bits in stored.items() if name not in _NOT_A_MASK}
+        if any(bits.ndim != 1 or not count <= 8 * len(bits) for bits in packed.values()):
+            raise ValueError("fewer bits than voxels")
+        return {
+            name: np.unpackbits(bits, count=count).reshape(shape).astype(bool)
+            for name, bits in packed.items()
+        }
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CohortError(
             f"{path}: not a readable mask file ({type(error).__name__}); write the cohort again."
         ) from error

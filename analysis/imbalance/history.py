@@ -8,11 +8,14 @@ Norms also grow with the number of parameters, so that a share shows a course, n
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.cohort.readers.frame import read_frame
+from analysis.cohort.schema import CohortError
 from models.checkpoint import HISTORY_FILE, Run, RunError
 
 ABSENT = "The run has no training history, so how its modalities fared in training is not known."
@@ -32,17 +35,7 @@ def training_history(run: Run) -> dict[str, Any]:
     path = run.folder / HISTORY_FILE
     if not path.is_file():
         return nothing | {"note": ABSENT}
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path}: this is no readable training history; remove it or train again."
-        ) from error
-    if not set(table.columns) >= _COLUMNS:
-        raise RunError(
-            f"{path}: a training history has the columns {', '.join(sorted(_COLUMNS))}, this file "
-            f"has {', '.join(map(str, table.columns))}; remove it or train again."
-        )
+    table = _read(path)
     names = list(run.config.modalities)
     epochs = sorted(int(e) for e in table["epoch"].unique())
     norms = {n: _course(table, "gradient_norm", n, epochs) for n in names}
@@ -61,8 +54,32 @@ def training_history(run: Run) -> dict[str, Any]:
     }
 
 
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = read_frame(path)
+    except CohortError as error:
+        raise RunError(
+            f"{path}: this is no readable training history; remove it or train again."
+        ) from error
+    if not set(table.columns) >= _COLUMNS:
+        raise RunError(
+            f"{path}: a training history has the columns {', '.join(sorted(_COLUMNS))}, this file "
+            f"has {', '.join(map(str, table.columns))}; remove it or train again."
+        )
+    try:
+        epochs = pd.to_numeric(table["epoch"]).astype("int64")
+        values = pd.to_numeric(table["value"]).astype("float64")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RunError(
+            f"{path}: its epochs are no whole numbers or its values no numbers; remove it or train "
+            "again."
+        ) from error
+    words = {name: table[name].fillna("").map(str) for name in ("name", "modality")}
+    return table.assign(epoch=epochs, value=values, **words)
+
+
 def _course(table: pd.DataFrame, name: str, modality: str, epochs: list[int]) -> Any:
-    rows = table[(table["name"] == name) & (table["modality"].fillna("") == modality)]
+    rows = table[(table["name"] == name) & (table["modality"] == modality)]
     course = rows.drop_duplicates("epoch", keep="last").set_index("epoch")["value"]
     return course.reindex(epochs).to_numpy(np.float64)
 

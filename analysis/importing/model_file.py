@@ -20,11 +20,9 @@ Paths are relative to the file's folder.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -35,11 +33,11 @@ from pydantic import (
     model_validator,
 )
 
+from analysis.plain_yaml import read_plain_yaml
 from models.importing.names import Rename
 from models.importing.pickles import CheckpointError
 from models.vocabulary import Vocabulary
 
-_MOST_BYTES = 1 << 20
 _MOST_VOCABULARY = 64 << 20
 
 
@@ -62,10 +60,8 @@ class RenameRule(_Strict):
     @field_validator("regex")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression ({error})") from error
+        if value is not None:
+            Rename(value, regex=True)
         return value
 
     @model_validator(mode="after")
@@ -140,27 +136,16 @@ def read_model_file(path: Path) -> ModelFile:
     """The validated model.yaml. Raises CheckpointError naming the field and the remedy."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; describe the model in it.")
-    if path.stat().st_size > _MOST_BYTES:
-        raise CheckpointError(f"{path}: is longer than the description of a model can be.")
     try:
-        text = path.read_text(encoding="utf-8")
-        # Aliases can make a short text unfold without end, and nothing here has a use for them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise CheckpointError(f"{path}: uses aliases (*name); write them out.")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        where = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: not readable as YAML ({where}); mend it.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected named fields, found {type(content).__name__}.")
+        content = read_plain_yaml(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as YAML ({error}); mend it.") from error
     try:
         return ModelFile.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise CheckpointError(f"{path}: field '{where}': {message}.") from error
 
 

@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.refusal import RefusalError
+
 LIBRARIES = (
     "torch",
     "numpy",
@@ -34,7 +36,7 @@ CLOSE = 1e-6
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class ManifestError(ValueError):
+class ManifestError(RefusalError):
     """A manifest that cannot be used; the message names the file, the field and the remedy."""
 
 
@@ -165,12 +167,12 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: there is no such file; {remedy}.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ManifestError(f"{path}: not JSON text; {remedy}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise ManifestError(f"{path}: field '{where}': {first['msg']}; {remedy}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ManifestError(f"{path}: not JSON text; {remedy}.") from error
 
 
 def changed_hashes(told: Mapping[str, str], found: Mapping[str, str]) -> Sequence[str]:

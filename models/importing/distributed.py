@@ -112,12 +112,13 @@ def _assemble(
     chunks: list[_Chunk],
     open_file: Callable[[Path], Buffer],
 ) -> Tensor:
+    for chunk in chunks:
+        if chunk.start + chunk.length > len(open_file(folder / chunk.file)):
+            raise CheckpointError(f"'{chunk.file}' ends too early, so it was cut off")
     whole = torch.zeros(shape, dtype=dtype)
     filled = torch.zeros(shape, dtype=torch.bool)
     for chunk in chunks:
         buffer = open_file(folder / chunk.file)
-        if chunk.start + chunk.length > len(buffer):
-            raise CheckpointError(f"'{chunk.file}' ends too early, so it was cut off")
         saved = read_saved(bytes(buffer[chunk.start : chunk.start + chunk.length]))
         part = saved.content
         if not isinstance(part, TensorRef) or part.size != chunk.size or part.dtype != dtype:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any, Protocol
 
 import torch
 
@@ -14,6 +16,10 @@ from models.importing.pickles import CheckpointError
 # What wrappers put into a name, wherever they wrapped: torch.compile, FSDP, activation checkpoints.
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _LONGEST_NAME = 500
+
+
+_MOST_SECONDS = 8
+_MOST_REPEATS = 3
 
 
 class Shaped(Protocol):
@@ -33,12 +39,18 @@ class Rename:
     """A rule: where `pattern` is found in a name, `to` is put in its place.
 
     pattern: a prefix, or a regular expression if `regex` (`to` may then name its groups). A prefix
-    that is to go has an empty `to`.
+    that is to go has an empty `to`. Raises CheckpointError for an expression that is none, or that
+    could take for ever on a name that someone made up for it.
     """
 
     pattern: str
     to: str = ""
     regex: bool = False
+
+    def __post_init__(self) -> None:
+        why = _why_slow(self.pattern) if self.regex else ""
+        if why:
+            raise CheckpointError(f"the rename rule '{self.pattern[:80]}' {why}.")
 
     def __str__(self) -> str:
         return f"{self.pattern} → {self.to or '(nothing)'}"
@@ -46,7 +58,12 @@ class Rename:
     def apply(self, name: str) -> str:
         """The name after the rule."""
         if self.regex:
-            return re.sub(self.pattern, self.to, name)
+            try:
+                return re.sub(self.pattern, self.to, name)
+            except (re.error, IndexError) as error:
+                raise CheckpointError(
+                    f"the rename rule '{self}' cannot be applied ({error}); mend it."
+                ) from error
         if name.startswith(self.pattern):
             return self.to + name.removeprefix(self.pattern)
         return name
@@ -106,8 +123,13 @@ def compare(
     off. Raises CheckpointError when two tensors end up with one name.
     """
     renamed, why = {}, {}
+    start = time.process_time()
     for source in found:
         renamed[source], why[source] = _renamed(source, rules)
+        if time.process_time() - start > _MOST_SECONDS:
+            raise CheckpointError(
+                "the rename rules take too long; write regular expressions with fewer * and +"
+            )
     prefix = common_prefix(expected, renamed.values())
     given: dict[str, str] = {}
     unexpected = []
@@ -141,6 +163,52 @@ def _renamed(source: str, rules: Sequence[Rename]) -> tuple[str, str]:
             why.append(str(rule))
             name = after
     return name, "; ".join(why)
+
+
+def _why_slow(pattern: str) -> str:
+    """Why a regular expression is refused; empty where it is not.
+
+    Repeats within repeats can try exponentially many ways on a name that nearly fits, and several
+    beside each other the product of their lengths; names have up to 500 letters.
+    """
+    try:
+        parsed = _parser.parse(pattern)
+        repeats, nested = _repeats(parsed, False)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"is no regular expression ({error}); mend it"
+    if nested:
+        return "repeats what is itself repeated or a choice; write it without"
+    if repeats > _MOST_REPEATS:
+        return f"has more than {_MOST_REPEATS} repeats without end; write fewer * and +"
+    return ""
+
+
+def _repeats(parsed: Any, inside: bool) -> tuple[int, bool]:
+    """How many repeats without end an expression has, and whether one holds a repeat or choice."""
+    count, nested = 0, False
+    for kind, argument in parsed:
+        name = str(kind)
+        within = inside
+        if name.endswith("REPEAT"):
+            nested |= inside
+            # Few repeats of something are as good as writing it out.
+            within = inside or argument[1] > 8
+            count += argument[1] > 8
+        elif name == "BRANCH":
+            nested |= inside
+        for inner in _inner(argument):
+            below, worse = _repeats(inner, within)
+            count, nested = count + below, nested or worse
+    return count, nested
+
+
+def _inner(argument: Any) -> list[Any]:
+    """The expressions within a part of an expression."""
+    if isinstance(argument, _parser.SubPattern):
+        return [argument]
+    if isinstance(argument, list | tuple):
+        return [inner for part in argument for inner in _inner(part)]
+    return []
 
 
 def _line(

@@ -16,6 +16,8 @@ from typing import Any, cast
 
 import torch
 
+from models.refusal import RefusalError
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -55,7 +57,7 @@ _STORAGES = {
 }
 
 
-class CheckpointError(ValueError):
+class CheckpointError(RefusalError):
     """A checkpoint cannot be used; the message says what, where and the remedy in one sentence."""
 
 

@@ -7,9 +7,10 @@ import mmap
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,25 +144,17 @@ def _read_safetensors(path: Path, buffer: Buffer) -> dict[str, Entry]:
     if 8 + length > len(buffer):
         raise CheckpointError("its header is cut off")
     found = {}
-    with safe_open(path, framework="pt", device="cpu") as stream:
-        for name in stream.keys():  # noqa: SIM118
-            part = stream.get_slice(name)
-            dtype = _DTYPES.get(part.get_dtype())
-            if dtype is None:
-                raise CheckpointError(f"it holds numbers of the type {part.get_dtype()}")
-            found[name] = Entry(dtype, tuple(part.get_shape()), _later(path, name))
+    # Kept open for all tensors: opening it reads the whole header again.
+    stream: Any = safe_open(path, framework="pt", device="cpu")
+    for name in stream.keys():  # noqa: SIM118
+        part = stream.get_slice(name)
+        dtype = _DTYPES.get(part.get_dtype())
+        if dtype is None:
+            raise CheckpointError(f"it holds numbers of the type {part.get_dtype()}")
+        found[name] = Entry(dtype, tuple(part.get_shape()), partial(stream.get_tensor, name))
     if not found:
         raise CheckpointError("it holds no tensors")
     return found
-
-
-def _later(path: Path, name: str) -> Callable[[], Tensor]:
-    def read() -> Tensor:
-        with safe_open(path, framework="pt", device="cpu") as stream:
-            tensor: Tensor = stream.get_tensor(name)
-            return tensor
-
-    return read
 
 
 def _open_shards(path: Path, within: str) -> Checkpoint:

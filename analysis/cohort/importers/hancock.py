@@ -7,7 +7,7 @@ tma_cell_density and targets as CSV, and tma_tile_dtr_256_<STAIN>.npz.
 
 from __future__ import annotations
 
-import zipfile
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from analysis.cohort.importers.hancock_columns import (
 )
 from analysis.cohort.importers.splits import draw_folds, draw_splits
 from analysis.cohort.importers.told import tell_problems
+from analysis.cohort.readers.arrays import read_arrays
 from analysis.cohort.schema import (
     CohortError,
     CohortSpec,
@@ -279,12 +280,15 @@ def _stains(src: Path, folder: Path, known: set[int]) -> ModalitySpec:
     for path in files:
         stain = path.stem.removeprefix(_STAINS)
         try:
-            with np.load(path, allow_pickle=False) as content:
-                vectors = {key: np.asarray(content[key]) for key in content.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            vectors = read_arrays(path)
+        except (OSError, ValueError) as error:
             raise CohortError(f"{path}: not readable ({error}); download it again.") from error
         for key, vector in vectors.items():
-            if not key.isdigit() or vector.shape != (_WIDTH,) or not np.isfinite(vector).all():
+            if (
+                not re.fullmatch(r"[0-9]{1,9}", key)
+                or vector.shape != (_WIDTH,)
+                or not np.isfinite(vector).all()
+            ):
                 raise CohortError(
                     f"{path}: entry '{key}' is not a finite vector of {_WIDTH} numbers for a "
                     "patient; download the file again."

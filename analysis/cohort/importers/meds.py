@@ -319,12 +319,20 @@ def _add(
     src: Path,
     note: Note,
 ) -> None:
-    """Write the events of the cohort's subjects, a shard for a shard."""
+    """Write the events of the cohort's subjects, a shard for a shard.
+
+    A subject without a time zero gets none: what came before it is not known.
+    """
     used: set[str] = set()
     kept = 0
+    dated = addition.cohort.subjects["index_time"].notna()
+    undated: set[int] = set()
     for at, file in enumerate(files):
         table = read_events(file)
         rows = persons.table(int(i) for i in table.subject_ids)
+        known = rows["subject_id"].map(dated).astype(bool)
+        undated |= set(rows["subject_id"][~known].tolist())
+        rows = rows[known]
         if not len(rows):
             continue
         made = _shard(table, rows)
@@ -340,6 +348,8 @@ def _add(
         kind=Kind.EVENTS, title=said.title, unit=said.unit, path=addition.place()
     )
     note(f"{kept:,} events of {len(used):,} codes.")
+    if undated:
+        note(f"{len(undated):,} subjects have no time zero, so none of their events are taken.")
 
 
 def _shard(table: EventTable, rows: pd.DataFrame) -> pa.Table:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pydicom
-from pydicom.errors import InvalidDicomError
 
 from analysis.cohort.importers.following import following_spec, write_absent
-from analysis.cohort.importers.told import tell_problems
 from analysis.cohort.importers.identities import Identities
+from analysis.cohort.importers.told import tell_problems
+from analysis.cohort.readers.bounds import read_dicom
 from analysis.cohort.readers.echo import Cine, Still, is_still, read_cine, read_still
 from analysis.cohort.readers.echo_header import VIEWS, view_name
 from analysis.cohort.readers.signal import Signal, read_signal
@@ -216,7 +215,7 @@ def _is_waveform(path: Path) -> bool:
     if not _is_dicom(path):
         return False
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        header = read_dicom(path, stop_before_pixels=True)
         return "WaveformSequence" in header and "Rows" not in header
-    except (InvalidDicomError, OSError):
+    except Exception:  # whatever pydicom says of a damaged file: it is no waveform
         return False

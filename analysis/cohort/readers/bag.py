@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.cohort.readers.frame import integers, read_arrow
+from analysis.cohort.readers.frame import column_texts, integers, read_arrow
 from analysis.cohort.schema import CohortError
 
 
@@ -65,7 +65,7 @@ def read_bag(path: Path, width: int) -> Bag:
             f"{subject[broken[0]]}); compute them again or remove the instances."
         )
     order = np.argsort(subject, kind="stable")
-    names = table["instance"].to_pylist()
+    names = column_texts(table, "instance", path)
     subject_ids, first = np.unique(subject[order], return_index=True)
     return Bag(
         subject_ids,

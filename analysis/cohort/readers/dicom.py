@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
 
+from analysis.cohort.readers.bounds import check_pixels, check_spacing, read_dicom
 from analysis.cohort.schema import CohortError
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -63,7 +63,7 @@ def read_some_slices(folder: Path, count: int) -> npt.NDArray[np.float32]:
 def _hounsfield(path: Path) -> npt.NDArray[np.float32]:
     """(rows, columns) of one slice, slope and intercept applied."""
     try:
-        full = pydicom.dcmread(path)
+        full = read_dicom(path)
         slope = float(full.get("RescaleSlope", 1) or 1)
         intercept = float(full.get("RescaleIntercept", 0) or 0)
         return np.asarray(full.pixel_array.astype(np.float32) * slope + intercept, np.float32)
@@ -82,20 +82,20 @@ def _series(
     there = (p for p in folder.rglob("*") if p.is_file()) if files is None else files
     for path in sorted(there):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_WANTED))
-        except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError):
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=list(_WANTED))
+            if "SeriesInstanceUID" in header and "Rows" in header:
+                series.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
+        except Exception:  # whatever pydicom says: what cannot be read is no slice
             continue
-        if "SeriesInstanceUID" in header and "Rows" in header:
-            series.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
     if not series:
         raise CohortError(f"{folder}: the folder holds no DICOM slices; put a CT series there.")
     chosen = max(sorted(series), key=lambda uid: len(series[uid]))
     headers = series[chosen]
     try:
         return _placed(folder, headers)
-    except (AttributeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, CohortError):
-            raise
+    except CohortError:
+        raise
+    except Exception as error:  # whatever pydicom makes of a value
         raise CohortError(
             f"{folder}: a slice lacks position, orientation or spacing "
             f"({' '.join(str(error).split())[:120]}); export the series with full headers."
@@ -113,6 +113,7 @@ def _placed(
     spacing = np.asarray(first.PixelSpacing, np.float64)
     turn = np.asarray(first.ImageOrientationPatient, np.float64).reshape(2, 3)
     for path, header in headers:
+        check_pixels(path, int(header.Rows) * int(header.Columns))
         same = (
             np.allclose(np.asarray(header.PixelSpacing, float), spacing, rtol=1e-3)
             and np.allclose(
@@ -138,6 +139,7 @@ def _placed(
     affine[:3, 3] = places[order[0]]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise CohortError(f"{folder}: the voxel spacing is zero or undefined; export it again.")
+    check_spacing(folder, np.linalg.norm(affine[:3, :3], axis=0))
     return headers, _LPS_TO_RAS @ affine
 
 

@@ -19,6 +19,7 @@ _NAMES = ("ecg", "ekg", "electrocardiogra", "lead")
 _MS = {"MSEC": 1.0, "MS": 1.0, "SEC": 1000.0, "S": 1000.0}
 # Data Value Representation of a curve.
 _TYPES = {0: "<u2", 1: "<i2", 2: "<f4", 3: "<f8", 4: "<i4"}
+_MOST_AXES = 16
 _INTERVAL = 0  # Curve Data Descriptor: the axis is told by start and step, not by values
 
 
@@ -74,7 +75,9 @@ def _curves(header: pydicom.Dataset) -> Iterator[CineECG]:
         data, kind = _told(header, group, 0x3000), _told(header, group, 0x0103)
         if scale is None or not isinstance(data, bytes) or kind not in _TYPES:
             continue
-        given = _listed(_told(header, group, 0x0110, [1] * int(_told(header, group, 5, 1))))
+        given = _listed(
+            _told(header, group, 0x0110, [1] * min(int(_told(header, group, 5, 1)), _MOST_AXES))
+        )
         columns = max(1, len(given) - given.count(_INTERVAL))
         size = np.dtype(_TYPES[kind]).itemsize * columns
         rows = np.frombuffer(data[: len(data) // size * size], _TYPES[kind]).reshape(-1, columns)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
 
+from analysis.cohort.readers.bounds import check_pixels, read_dicom
 from analysis.cohort.schema import CohortError
 from models.cardiac import VIEWS as VIEWS
 
@@ -119,7 +119,7 @@ def sound(path: Path) -> Iterator[None]:
         yield
     except CohortError:
         raise
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except Exception as error:  # whatever pydicom makes of a value
         raise CohortError(
             f"{path}: its DICOM header is damaged ({short(error)}); export it again."
         ) from error
@@ -129,8 +129,8 @@ def _header(path: Path) -> pydicom.Dataset:
     if not path.is_file():
         raise CohortError(f"{path}: there is no such file; put it there or correct the index.")
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+        return read_dicom(path, stop_before_pixels=True)
+    except Exception as error:  # whatever pydicom says of a damaged file
         raise CohortError(
             f"{path}: not readable as DICOM ({short(error)}); give an ultrasound cine."
         ) from error
@@ -149,6 +149,10 @@ def picture_header(path: Path) -> pydicom.Dataset:
     header = _header(path)
     if int(header.get("Rows") or 0) < 1 or int(header.get("Columns") or 0) < 1:
         raise CohortError(f"{path}: the DICOM file holds no picture; give an ultrasound cine.")
+    count = int(header.get("NumberOfFrames") or 1)
+    if count > path.stat().st_size:
+        raise CohortError(f"{path}: claims {count:,} frames, more than bytes; copy it again.")
+    check_pixels(path, count * int(header.Rows) * int(header.Columns))
     syntax = header.file_meta.get("TransferSyntaxUID")
     try:
         decoder = get_decoder(syntax)

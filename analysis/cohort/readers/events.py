@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.cohort.readers.frame import integers, read_arrow
+from analysis.cohort.readers.frame import column_texts, integers, read_arrow
 from analysis.cohort.schema import CohortError
 
 STATIC = np.iinfo(np.int64).min
@@ -146,13 +147,21 @@ def read_codes(path: Path) -> Mapping[str, Code]:
 
 def _codes(file: Path) -> Mapping[str, Code]:
     table = read_arrow(file, ("code",), ("description", "parent_codes"))
-    names = table["code"].to_pylist()
-    blank = [None] * len(names)
+    names = column_texts(table, "code", file)
+    blank: list[Any] = [None] * len(names)
     found = table.column_names
-    descriptions = table["description"].to_pylist() if "description" in found else blank
-    parents = table["parent_codes"].to_pylist() if "parent_codes" in found else blank
+    descriptions = column_texts(table, "description", file) if "description" in found else blank
+    parents: list[Any] = blank
+    if "parent_codes" in found and not pa.types.is_null(table["parent_codes"].type):
+        kind = table["parent_codes"].type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            raise CohortError(f"{file}: column 'parent_codes' holds {kind}; use lists of strings.")
+        parents = [
+            above and [str(code) for code in above if code is not None]
+            for above in table["parent_codes"].to_pylist()
+        ]
     return {
-        str(name): Code(str(text or ""), tuple(map(str, above or ())))
+        name: Code(text or "", tuple(above or ()))
         for name, text, above in zip(names, descriptions, parents, strict=True)
         if name is not None
     }
@@ -160,7 +169,7 @@ def _codes(file: Path) -> Mapping[str, Code]:
 
 def _shard(file: Path) -> pa.Table:
     required = ("subject_id", "time", "code")
-    table = read_arrow(file, required, ("numeric_value", "value", "text_value"))
+    table = read_arrow(file, required, ("numeric_value", "value", "text_value"), encoded=True)
     subject = integers(table, "subject_id", file)
     time = table["time"]
     if not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
@@ -200,15 +209,23 @@ def _texts(table: pa.Table) -> pa.ChunkedArray:
     for name in ("text_value", "value"):
         if name in table.column_names:
             kind = table[name].type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             if pa.types.is_string(kind) or pa.types.is_large_string(kind):
                 return table[name]
     return pa.chunked_array([pa.nulls(len(table), pa.string())])
 
 
 def _encoded(column: pa.ChunkedArray, file: Path, name: str) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
     try:
+        if pa.types.is_dictionary(column.type):
+            # As the file has them: writing them out and gathering them again takes far longer.
+            kept = [
+                pa.DictionaryArray.from_arrays(
+                    pc.cast(chunk.indices, pa.int32()), pc.cast(chunk.dictionary, pa.large_string())
+                )
+                for chunk in column.chunks
+            ]
+            return pa.chunked_array(kept, pa.dictionary(pa.int32(), pa.large_string()))
         return pc.dictionary_encode(pc.cast(column, pa.large_string()))
     except pa.ArrowException as error:
         raise CohortError(f"{file}: column '{name}' holds {column.type}; use string.") from error

@@ -12,17 +12,25 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from analysis.cohort.readers.rows import read_rows
 from analysis.cohort.schema import CohortError
+
+# What pyarrow says of a damaged file.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, LookupError)
 
 
 def read_arrow(
-    path: Path, required: Sequence[str] = (), optional: Sequence[str] | None = None
+    path: Path,
+    required: Sequence[str] = (),
+    optional: Sequence[str] | None = None,
+    encoded: bool = False,
 ) -> pa.Table:
     """The table in a .parquet or .csv file.
 
     required: columns that must be there. optional: further columns to read where present (None
-    reads all). Raises CohortError when the file is missing, empty, truncated, of another type,
-    or lacks a required column.
+    reads all). encoded: columns of repeating texts may come as dictionaries. Raises CohortError
+    when the file is missing, empty, truncated, of another type, far larger in memory than its
+    size allows, or lacks a required column or has one twice.
     """
     if not path.is_file():
         raise CohortError(f"{path}: there is no such file; put it there or correct the path.")
@@ -39,7 +47,7 @@ def read_arrow(
         else:
             file = pq.ParquetFile(path)
             names = file.schema_arrow.names
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise CohortError(_unreadable(path, error)) from error
     missing = [name for name in required if name not in names]
     if missing:
@@ -50,9 +58,16 @@ def read_arrow(
     wanted = names
     if optional is not None:
         wanted = [name for name in names if name in {*required, *optional}]
+    if len(set(wanted)) < len(wanted):
+        twice = next(name for at, name in enumerate(wanted) if name in wanted[:at])
+        raise CohortError(f"{path}: column '{twice}' is there twice; drop or rename one.")
     try:
-        return table.select(wanted) if suffix == ".csv" else file.read(columns=wanted)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        if suffix == ".csv":
+            return table.select(wanted)
+        return read_rows(path, file, wanted, encoded)
+    except CohortError:
+        raise
+    except _DAMAGE as error:
         raise CohortError(_unreadable(path, error)) from error
 
 
@@ -65,8 +80,21 @@ def read_frame(
         ids = integers(table, "subject_id", path)
         at = table.column_names.index("subject_id")
         table = table.set_column(at, "subject_id", pa.array(ids))
-    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    try:
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    except _DAMAGE as error:  # dates that no calendar has
+        raise CohortError(_unreadable(path, error)) from error
     return frame
+
+
+def column_texts(table: pa.Table, name: str, path: Path) -> list[str | None]:
+    """A column as texts. Raises CohortError where its type has none."""
+    try:
+        texts: list[str | None] = pc.cast(table.column(name), pa.large_string()).to_pylist()
+    except _DAMAGE as error:
+        kind = table.column(name).type
+        raise CohortError(f"{path}: column '{name}' holds {kind}; use string.") from error
+    return texts
 
 
 def integers(table: pa.Table, name: str, path: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -204,7 +204,7 @@ def _rows(path: Path, found: Recording) -> dict[str, int]:
         if lead is not None:
             rows[lead] = row
     if not rows:
-        names = ", ".join(found.names[:6]) or "no channel"
+        names = ", ".join(name[:40] for name in found.names[:6]) or "no channel"
         raise CohortError(
             f"{path}: holds none of the twelve leads (it has {names}); name its channels I to V6."
         )

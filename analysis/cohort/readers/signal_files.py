@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
 
+from analysis.cohort.readers.bounds import read_dicom
 from analysis.cohort.readers.leads import lead_name, lead_of_code
+from analysis.cohort.readers.wfdb_header import check_record
 from analysis.cohort.schema import CohortError
 
 _IN_MV = {"nv": 1e-6, "uv": 1e-3, "mv": 1.0, "v": 1e3}
@@ -50,6 +51,7 @@ def read_recording(path: Path, samples: bool = True) -> Recording:
 def _wfdb(path: Path, samples: bool) -> Recording:
     import wfdb  # slow to import, and a cohort without signals needs none of it
 
+    check_record(path)
     try:
         name = str(path.with_suffix(""))
         record: Any = wfdb.rdrecord(name) if samples else wfdb.rdheader(name, rd_segments=True)
@@ -96,12 +98,23 @@ def _wfdb_units(path: Path, units: list[str]) -> list[str]:
 def _dicom(path: Path, samples: bool) -> Recording:
     try:
         # Waveforms are small and, unlike pixels, not set aside by the reader.
-        header = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+        header = read_dicom(path)
+    except Exception as error:  # whatever pydicom says of a damaged file
         raise CohortError(
             f"{path}: neither a WFDB header (.hea) nor readable as DICOM ({_short(error)}); give "
             "one of these."
         ) from error
+    try:
+        return _waveform(path, header, samples)
+    except CohortError:
+        raise
+    except Exception as error:  # pydicom converts values when they are first looked at
+        raise CohortError(
+            f"{path}: its DICOM header is damaged ({_short(error)}); export it again."
+        ) from error
+
+
+def _waveform(path: Path, header: pydicom.Dataset, samples: bool) -> Recording:
     groups = list(header.get("WaveformSequence") or ())
     if not groups:
         raise CohortError(f"{path}: the DICOM file holds no waveform; give an ECG.")

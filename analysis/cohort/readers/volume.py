@@ -17,9 +17,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage, sparse
 
+from analysis.cohort.readers.bounds import check_grown, check_spacing, check_voxels
 from analysis.cohort.readers.dicom import read_series, series_geometry
 from analysis.cohort.schema import CohortError
 
@@ -92,12 +92,15 @@ def read_volume(
         if wanted is not None and not (np.isfinite(wanted).all() and min(wanted) > 0):
             raise CohortError(f"{path}: cannot give {name} {wanted}; ask for positive numbers.")
     xyz, affine = read_series(path, slices) if path.is_dir() else _read_nifti(path)
-    xyz, affine = _canonical(xyz, affine)
+    xyz, affine = _canonical(path, xyz, affine)
     array = np.maximum(xyz.transpose(2, 1, 0), np.float32(AIR_HU))
     own: Triple = (float(affine[2, 2]), float(affine[1, 1]), float(affine[0, 0]))
     target = own if spacing_mm is None else spacing_mm
     if np.allclose(own, target, rtol=1e-4):
         target = own
+    if shape is None:
+        sizes = [max(1, n * a / b) for n, a, b in zip(array.shape, own, target, strict=True)]
+        check_grown(path, array.shape, [round(n) for n in sizes], f"a spacing of {target} mm")
     array, offset = to_grid(array, own, target, shape)
     affine[:3, 3] += (offset * np.asarray(own))[::-1]
     affine[[0, 1, 2], [0, 1, 2]] = target[::-1]
@@ -110,7 +113,7 @@ def read_mask(path: Path, like: Volume) -> npt.NDArray[np.bool_]:
     Each voxel takes the mask's nearest one in mm; outside the mask's file it is false. Raises
     CohortError as `read_volume` does.
     """
-    data, affine = _read_nifti(path)
+    data, affine = _read_nifti(path, sparse=True)
     back = np.linalg.inv(affine) @ like.affine
     inside = ndimage.affine_transform(
         (data != 0).astype(np.uint8),
@@ -139,7 +142,7 @@ def _open_nifti(path: Path) -> nib.Nifti1Image:
         image = nib.load(path)
     except CohortError:
         raise
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+    except Exception as error:  # nibabel has errors of its own for every field of a header
         raise CohortError(
             f"{path}: not readable as NIfTI, perhaps truncated ({_short(error)}); copy it again."
         ) from error
@@ -159,6 +162,7 @@ def _open_nifti(path: Path) -> nib.Nifti1Image:
         raise CohortError(
             f"{path}: the voxel spacing is zero or undefined; write a valid affine and pixdim."
         )
+    check_spacing(path, np.linalg.norm(affine[:3, :3], axis=0))
     return image
 
 
@@ -184,12 +188,18 @@ def _check_header(path: Path) -> None:
         return
 
 
-def _read_nifti(path: Path) -> tuple[Floats, Affine]:
-    """(i, j, k) float32 with slope and intercept applied, and its RAS affine."""
+def _read_nifti(path: Path, sparse: bool = False) -> tuple[Floats, Affine]:
+    """(i, j, k) float32 with slope and intercept applied, and its RAS affine.
+
+    sparse: a mask, which may shrink more than a scan does.
+    """
     image = _open_nifti(path)
+    width, offset = image.get_data_dtype().itemsize, image.dataobj.offset
+    packed = path.name.lower().endswith(".gz")
+    check_voxels(path, image.shape, width, offset, packed, sparse)
     try:
         data = np.asarray(image.dataobj, np.float32).reshape(image.shape[:3])
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise CohortError(
             f"{path}: the voxels cannot be read, perhaps truncated ({_short(error)}); "
             "copy it again."
@@ -202,7 +212,7 @@ def _read_nifti(path: Path) -> tuple[Floats, Affine]:
 # ---------------------------------------------------------------- geometry
 
 
-def _canonical(xyz: Floats, affine: Affine) -> tuple[Floats, Affine]:
+def _canonical(path: Path, xyz: Floats, affine: Affine) -> tuple[Floats, Affine]:
     """The volume with axes right, anterior, superior and a diagonal affine."""
     turn = nib.orientations.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(turn, xyz.shape)
@@ -221,6 +231,7 @@ def _canonical(xyz: Floats, affine: Affine) -> tuple[Floats, Affine]:
     world = matrix @ corners.reshape(3, -1) + affine[:3, 3:]
     low, high = world.min(axis=1), world.max(axis=1)
     size = np.ceil((high - low) / steps - 1e-6).astype(int) + 1
+    check_grown(path, xyz.shape, size.tolist(), "straightening its axes")
     low = (low + high) / 2 - steps * (size - 1) / 2
     back = np.linalg.inv(matrix)
     turned = ndimage.affine_transform(
@@ -277,8 +288,8 @@ def _resample(array: Floats, axis: int, where: npt.NDArray[np.float64], step: fl
     """Values at fractional positions of one axis: linear, the kernel widened when coarsening."""
     old = array.shape[axis]
     reach = max(1.0, step)
-    span = int(np.ceil(reach))
-    columns = np.floor(where)[:, None].astype(int) + np.arange(-span, span + 2)[None]
+    span = min(int(np.ceil(reach)), old)
+    columns = np.floor(where.clip(-1, old))[:, None].astype(int) + np.arange(-span, span + 2)[None]
     weights = np.clip(1 - np.abs(columns - where[:, None]) / reach, 0, None)
     weights[(columns < 0) | (columns >= old)] = 0
     weights[(where < -0.5) | (where > old - 0.5)] = 0  # wholly outside: air

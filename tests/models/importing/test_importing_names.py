@@ -132,3 +132,18 @@ def test_numbers_of_settings_are_found_and_replaced_by_path():
     changed = with_numbers(settings, {("sides", "1"): 5, ("path",): 0})
     assert changed == {**settings, "sides": [1, 5], "path": False}
     assert ("width",) not in numbers_in(settings, but={"width"})
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(a+)+$", r"(a|a)*b", r".*.*.*.*x", r"(?:(?:a*)*)*b", r"(\w{1,99})*!", "("]
+)
+def test_an_expression_that_could_take_for_ever_is_refused(pattern):
+    with pytest.raises(CheckpointError, match=r"^the rename rule .*; (mend|write) .*\.$"):
+        Rename(pattern, regex=True)
+
+
+def test_ordinary_expressions_are_taken_and_applied():
+    rule = Rename(r"^(?:module\.)?enc_(\w+)\.(\d+)\.", r"encoders.\1.\2.", regex=True)
+    assert rule.apply("module.enc_ct.3.weight") == "encoders.ct.3.weight"
+    with pytest.raises(CheckpointError, match="cannot be applied"):
+        Rename("enc", r"\3", regex=True).apply("enc")
