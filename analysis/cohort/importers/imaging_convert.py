@@ -21,6 +21,7 @@ from typing import TypeVar
 import nibabel as nib
 import numpy as np
 
+from analysis.cohort.check_orientation import orientation_faults
 from analysis.cohort.importers.imaging_files import Item
 from analysis.cohort.importers.masking import NO_MASKS, Masks, masked
 from analysis.cohort.readers.echo import Cine, read_cine
@@ -135,13 +136,16 @@ def _volume(item: Item, out: Path, link: bool) -> str:
             ) from error
     else:
         write_nifti(out, volume)
+    doubts = []
+    if item.path.is_file() and not link:  # of the source: what is written has an affine of its own
+        doubts += orientation_faults(item.path)
     lowest, highest = float(volume.array.min()), float(volume.array.max())
     if highest - lowest < _LEAST_RANGE or lowest > _AIR_BELOW:
-        return (
-            f"{item.path}: its voxels lie between {lowest:.0f} and {highest:.0f}, without any air; "
-            "give Hounsfield units"
+        doubts.append(
+            f"its voxels lie between {lowest:.0f} and {highest:.0f}, without any air; give "
+            "Hounsfield units"
         )
-    return ""
+    return f"{item.path}: {'. Also, '.join(doubts)}" if doubts else ""
 
 
 def write_nifti(path: Path, volume: Volume) -> Path:
