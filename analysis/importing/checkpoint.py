@@ -47,6 +47,8 @@ from models.importing.pickles import CheckpointError
 from models.importing.source import Checkpoint, open_checkpoint
 from models.network import FusionModel
 
+# Numbers that a model may have whatever the checkpoint holds, and how many times its numbers.
+_LARGE, _TIMES_LARGER = 500_000_000, 20
 Note = Callable[[str], None]
 
 
@@ -86,6 +88,7 @@ def examine_checkpoint(
     draft = draft_model(path, file, encoder_places)
     start = draft.numbers
     try:
+        _check_size(draft, checkpoint)
         draft.build()
     except (ValueError, ArithmeticError, RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{path}: {_sentence(error)}") from error
@@ -116,6 +119,17 @@ def examine_checkpoint(
         assumed,
         tuple(notes),
     )
+
+
+def _check_size(draft: Draft, checkpoint: Checkpoint) -> None:
+    """Refuse a model that is far larger than its weights before it takes any memory."""
+    described = sum(tensor.numel() for tensor in draft.expected().values())
+    there = sum(entry.numel for entry in checkpoint.entries.values())
+    if described > max(_LARGE, _TIMES_LARGER * there):
+        raise ValueError(
+            f"describes a model of {described:,} numbers, and {checkpoint.path.name} holds "
+            f"{there:,}; mend its settings."
+        )
 
 
 def _fits_but_for_vocabulary(report: KeyReport, name: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 Asked = Mapping[str, Any]
 Say = Callable[[str, int, int], None]
-_SHARE_OF_MEMORY = 0.6
+_SHARE_OF_MEMORY = 0.5
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:

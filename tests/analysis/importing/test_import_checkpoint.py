@@ -233,6 +233,7 @@ FIELDS = {
     "regex": ({"rename": [{"regex": "("}]}, "is no regular expression"),
     "within": ({"within": "nowhere"}, "it has no 'nowhere'"),
     "none": ({"modalities": {}}, "field 'modalities'"),
+    "size": ({"strategy": {"name": "late", "config": {"width": 90_000_000}}}, "mend its settings"),
 }
 
 
