@@ -47,6 +47,7 @@ Key = Annotated[
         "--key", envvar="FUSIONLENS_AUDIT_KEY", help="File of the key it is chained under."
     ),
 ]
+_WIDE = 240
 _SHOWN = ("seq", "at", "account", "role", "action", "page", "part", "cohort", "subject", "run")
 
 
@@ -133,7 +134,8 @@ def show(
     if as_json:
         print_json(rows)
         return
-    out_console.print(_table(rows))
+    # Into a file or a pipe nothing is cut; a terminal folds.
+    out_console.print(_table(rows), width=None if out_console.is_terminal else _WIDE)
 
 
 @audit.command("init")
@@ -173,7 +175,7 @@ def _time(text: str) -> str:
 def _table(rows: Iterable[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in _SHOWN:
-        table.add_column(name, no_wrap=name in ("seq", "at", "subject"))
+        table.add_column(name, no_wrap=name in ("seq", "at", "subject"), overflow="fold")
     for row in rows:
         cells = {**row, "at": str(row["at"])[:19] + "Z"}
         table.add_row(*(_plain(str(cells[name])) for name in _SHOWN))

@@ -298,6 +298,8 @@ def test_the_command_shows_what_is_asked_for(path: Path) -> None:
     code, out = run("show", str(path))
     assert code == 0
     assert "\x1b[31m" not in out
+    assert "anna" in out
+    assert "\u2026" not in out
     assert run("show", str(path), "--since", "yesterday")[0] == 2
     code, out = run("verify", str(path.with_name("none.sqlite")))
     assert code == 2

@@ -184,7 +184,8 @@ def test_attribution_csv_holds_parts_shares_and_provenance_in_full_precision() -
     table = pd.read_csv(io.StringIO(attribution_csv(found)), float_precision="round_trip")
     assert table["share"].tolist() == found.values[:, 0].tolist()
     assert table["spread"].tolist() == [0.01, 0.02, 0.03]
-    assert table["description"].tolist() == found.parts["description"].tolist()
+    told = found.parts["description"]
+    assert table["description"].tolist() == [f"'{t}" if t[0] == "=" else t for t in told]
     assert table["value"].isna().tolist() == [False, True, False]
     assert table["time"].isna().tolist() == [False, True, False]
     only = {name: table[name].unique().tolist() for name in table.columns[-11:]}
