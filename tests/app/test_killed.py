@@ -90,12 +90,12 @@ def commands(home: Path, root: Path) -> dict[str, list[str]]:
     return {
         "precompute": [
             "precompute", str(home / "runs" / "pe-late"), "--cohort", pe, "--split", "internal",
-            "--patients", "6", "--what", "predictions,parts",
+            "--patients", "4", "--what", "predictions,parts",
         ],
         "import": ["import", "scans", str(root / "scans"), str(home / "cohorts" / "mine"),
                    "--like", str(root / "like")],
         "train": [
-            "train", "--cohort", pe, "--task", "mortality", *trained, "max_epochs=3",
+            "train", "--cohort", pe, "--task", "mortality", *trained, "max_epochs=2",
             "--modality", "imaging", "--modality", "ehr", "--out", str(home / "runs" / "new"),
         ],
     }  # fmt: skip
