@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,7 @@ def read_codes(path: Path) -> Mapping[str, Code]:
 def _codes(file: Path) -> Mapping[str, Code]:
     table = read_arrow(file, ("code",), ("description", "parent_codes"))
     names = column_texts(table, "code", file)
-    blank = [None] * len(names)
+    blank: list[Any] = [None] * len(names)
     found = table.column_names
     descriptions = column_texts(table, "description", file) if "description" in found else blank
     parents = blank
