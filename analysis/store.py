@@ -84,12 +84,14 @@ class ResultStore:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             arrays = home / ARRAYS_FILE
+            if not isinstance(stored["content"], dict):
+                raise TypeError("a result has named content")
             return Result(
                 stored["content"],
                 load_file(arrays) if stored["has_arrays"] else {},
                 stored["parameters"],
             )
-        except (ValueError, KeyError, TypeError, OSError, SafetensorError):
+        except (ValueError, LookupError, TypeError, OSError, RecursionError, SafetensorError):
             shutil.rmtree(home, ignore_errors=True)
             return None
 

@@ -103,7 +103,7 @@ class Cohort:
         spec = self.spec.task(task)
         asked = np.asarray(subject_ids, np.int64).reshape(-1)
         table = self._outcome_table
-        rows = table[table["task"] == task].set_index("subject_id")
+        rows = table[table["task"].map(str) == task].set_index("subject_id")
         where = f"{self.folder / OUTCOMES_FILE}: task '{task}'"
         if rows.index.has_duplicates:
             twice = rows.index[rows.index.duplicated()][0]

@@ -31,8 +31,9 @@ from tests.fuzz.cases import Case, damaged, written
 from tests.fuzz.readers import OUT, READERS
 
 MOST_SECONDS = 10
-"""Of computing, as other work may share the processor; of waiting, MOST_WAITING."""
-MOST_WAITING = 90
+"""Of computing, as other work may share the processor; of waiting without any, MOST_WAITING."""
+MOST_WAITING = 60
+_MOST_MAKING = 40
 MOST_BYTES = 1 << 30
 _RESERVE = 4 << 30
 """Address space beyond which an allocation fails, so that a case cannot take the machine along."""
@@ -92,10 +93,10 @@ def judge(case: Case) -> Outcome:
     before = _seen(home)
     _forget_peak()
     start, held = time.process_time(), _status("VmRSS")
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    made, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (ceil(start + MOST_SECONDS) + 1, hard))
     wrong, said, refused = _tried(case, folder)
-    resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (made, hard))
     seconds, grown = time.process_time() - start, _status("VmHWM") - held
     os.chdir("/")
     if not wrong:
@@ -197,6 +198,8 @@ def serve(line: Connection) -> None:
             case: Case = line.recv()
         except EOFError:
             return
+        limit = ceil(time.process_time()) + _MOST_MAKING
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         resource.setrlimit(resource.RLIMIT_DATA, (_status("VmData") + _RESERVE, hard))
         try:
             line.send(judge(case))
@@ -205,6 +208,14 @@ def serve(line: Connection) -> None:
 
 
 # ---------------------------------------------------------------- outside
+
+
+def _computed(pid: int) -> str:
+    """User and system time of a process, in ticks; empty where there is none."""
+    try:
+        return " ".join(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])
+    except OSError:
+        return ""
 
 
 class Cage:
@@ -240,7 +251,7 @@ class Cage:
         if self.process is None:
             self._begin()
         self.line.send(case)
-        if not self.line.poll(MOST_WAITING):
+        if not self._answers():
             self._end()
             return self._lost(case, f"hung for more than {MOST_WAITING} s")
         try:
@@ -253,6 +264,19 @@ class Cage:
                 return self._lost(case, f"computed for more than {MOST_SECONDS} s")
             return self._lost(case, f"its process died (exit code {code})")
         return found
+
+    def _answers(self) -> bool:
+        """Whether an answer comes, or the end; not where nothing is computed for too long.
+
+        A worker that computes without end is ended by its own limit.
+        """
+        idle, used = 0, ""
+        while not self.line.poll(5):
+            now = _computed(self.process.pid)
+            idle, used = (idle + 5, used) if now == used else (0, now)
+            if idle >= MOST_WAITING:
+                return False
+        return True
 
     def _lost(self, case: Case, wrong: str) -> Outcome:
         return Outcome(case, ("see the replay",), wrong, "", float(MOST_SECONDS), 0)

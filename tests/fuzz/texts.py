@@ -45,15 +45,24 @@ def odd_value(rng: Random) -> Any:
     return rng.choice((None, True, [], {}, [[]], [None] * 1000, {"a": {"b": [1]}}, ["x"], [1.5, 2]))
 
 
-def _spots(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
-    inner: Any = ()
-    if isinstance(content, dict):
-        inner = content.items()
-    elif isinstance(content, list):
-        inner = enumerate(content[:50])
-    for key, value in inner:
-        found += _spots(value, (*path, key))
+_MOST_SPOTS = 2000
+
+
+def _spots(content: Any) -> list[tuple[Any, ...]]:
+    """Paths to entries, the shallow ones first; not all where aliases unfold without end."""
+    found: list[tuple[Any, ...]] = []
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), content)]
+    for path, value in waiting:
+        inner: Any = ()
+        if isinstance(value, dict):
+            inner = list(value.items())
+        elif isinstance(value, list):
+            inner = enumerate(value[:50])
+        for key, below in inner:
+            found.append((*path, key))
+            waiting.append(((*path, key), below))
+        if len(found) > _MOST_SPOTS:
+            break
     return found
 
 
