@@ -25,6 +25,7 @@ from analysis.cohort.readers.echo_ecg import CineECG
 from analysis.cohort.schema import CohortError
 
 _MISSING = -32768  # of WFDB's format 16
+_VOLTAGES = ("mV", "uV", "nV", "V")
 _COLOUR_FLOW, _TISSUE, _TWO_D, _CENTIMETRES = 2, 1, 1, 3
 # Region Spatial Format and Region Data Type of pictures without motion.
 _STRIPS = {"spectral Doppler": (3, 3), "M-mode": (2, 1)}
@@ -234,7 +235,7 @@ def _waveform(ecg: CineECG) -> Dataset:
     source.CodeMeaning = "ECG, lead not stated"
     channel.ChannelSourceSequence = [source]
     channel.WaveformBitsStored = 16
-    if ecg.unit:
+    if ecg.unit in _VOLTAGES:  # a file may call its unit anything, and that is not carried on
         unit = Dataset()
         unit.CodeValue = unit.CodeMeaning = ecg.unit
         unit.CodingSchemeDesignator = "UCUM"

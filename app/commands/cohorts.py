@@ -21,6 +21,9 @@ from app.commands.base import (
 )
 from sample_data.progress import stage_bar
 
+Key = Annotated[
+    Path | None, typer.Option(help="File with a secret key: names become keyed hashes.")
+]
 import_cli = typer.Typer(help="Turn data of other formats into a cohort.", no_args_is_help=True)
 cli.add_typer(import_cli, name="import")
 
@@ -140,12 +143,14 @@ def import_scans_command(
     like: Annotated[
         Path, typer.Option(help="Cohort whose tasks and modalities the new one takes over.")
     ],
+    key: Key = None,
 ) -> None:
     """Scans of patients of whom nothing else is known, to be opened with runs of another cohort."""
+    from analysis.cohort.importers.identities import Identities, read_key
     from analysis.cohort.importers.scans import import_scans
 
     with in_one_sentence():
-        import_scans(src, out, like, note=_note)
+        import_scans(src, out, like, note=_note, identities=Identities(read_key(key)))
     print_line(f"Written: {out}")
 
 
@@ -162,8 +167,10 @@ def import_recordings_command(
         list[str] | None,
         typer.Option(help="FILE=VIEW of an echo whose header does not name its view."),
     ] = None,
+    key: Key = None,
 ) -> None:
     """ECGs (WFDB, DICOM) and echo cines (DICOM) of patients of whom nothing else is known."""
+    from analysis.cohort.importers.identities import Identities, read_key
     from analysis.cohort.importers.recordings import import_recordings
 
     with in_one_sentence():
@@ -172,7 +179,8 @@ def import_recordings_command(
             if not (name and equals and value):
                 raise ValueError(f"--view '{name}': write it as FILE=VIEW.")
         views = {name: value for name, _, value in pairs}
-        import_recordings(src, out, like, views, note=_note)
+        identities = Identities(read_key(key))
+        import_recordings(src, out, like, views, note=_note, identities=identities)
     print_line(f"Written: {out}")
 
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,6 @@ from models.contracts import Kind
 SUFFIX = {Kind.VOLUME: ".nii.gz", Kind.SIGNAL: ".hea", Kind.VIDEO: ".dcm"}
 # Finest first: 16 bits hold 16, 32 and 163 mV.
 _STEPS_PER_MV = (2000.0, 1000.0, 200.0)
-_UNITS = ("mV", "uV", "V", "nV")
 _AIR_BELOW, _LEAST_RANGE = -200, 20
 _MOST_JOBS, _WORTH_A_POOL = 4, 8
 T = TypeVar("T")
@@ -55,6 +54,10 @@ class Job:
     starts: tuple[datetime | None, ...]
     masks: Masks = NO_MASKS
     link: bool = False
+
+
+class DiskError(ValueError):
+    """A file cannot be written: no fault of what was to be read."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def in_order(function: Callable[[T], R], tasks: Sequence[T], processes: int) -> 
 
 
 def convert(job: Job) -> Done:
-    """Write the first item that can be read. Raises OSError when the disk does not take it."""
+    """Write the first item that can be read. Raises DiskError when the disk does not take it."""
     problems: list[str] = []
     for at, (item, start) in enumerate(zip(job.items, job.starts, strict=True)):
         try:
@@ -103,6 +106,11 @@ def convert(job: Job) -> Done:
                 return Done(at, tuple(problems), _write(item, job, start))
         except CohortError as error:
             problems.append(str(error))
+        except OSError as error:  # reading raises CohortError: this is about writing
+            raise DiskError(
+                f"{job.out}: cannot be written ({error.strerror}); free some space, or name a "
+                "folder you may write to."
+            ) from error
     return Done(None, tuple(problems))
 
 
@@ -174,9 +182,6 @@ def _cine(item: Item, out: Path, job: Job) -> str:
         raise CohortError(f"{item.path}: {error}") from error
     steps = np.diff(cine.frame_times_ms)
     even = bool(np.ptp(steps) < 0.01)
-    ecg = cine.ecg
-    if ecg is not None and ecg.unit not in _UNITS:
-        ecg = replace(ecg, unit="")
     write_cine(
         out,
         frames,
@@ -187,7 +192,7 @@ def _cine(item: Item, out: Path, job: Job) -> str:
         frame_times_ms=() if even else cine.frame_times_ms.tolist(),
         r_waves_ms=cine.r_waves_ms,
         rate_bpm=_rate(cine),
-        ecg=ecg,
+        ecg=cine.ecg,
     )
     return "" if cine.timed else f"{item.path}: does not say how fast it is, 30 frames a second"
 

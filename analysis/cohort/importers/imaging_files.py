@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
 from analysis.cohort.readers.echo_header import header_view, is_still, still_kind
@@ -92,6 +91,10 @@ class Found:
         return [kind for kind in (Kind.VOLUME, Kind.SIGNAL, Kind.VIDEO) if kind in there]
 
 
+Slices = dict[tuple[str, str], list[Item]]
+"""Slices by study and series."""
+
+
 def files_below(src: Path) -> list[Path]:
     """Files of a folder and its folders, by path; `src` itself when it is a file."""
     if src.is_file():
@@ -117,7 +120,7 @@ def classify(files: Iterable[Path], say: Say | None = None) -> Found:
     the largest counts; others of at least half its size stand in where it cannot be read.
     """
     found = Found()
-    slices: dict[tuple[str, str], list[tuple[Path, pydicom.Dataset]]] = {}
+    slices: Slices = {}
     listed = list(files)
     for at, path in enumerate(listed, start=1):
         if is_nifti(path):
@@ -159,9 +162,7 @@ def _start(path: Path) -> datetime | None:
         return None
 
 
-def _dicom(
-    path: Path, found: Found, slices: dict[tuple[str, str], list[tuple[Path, pydicom.Dataset]]]
-) -> None:
+def _dicom(path: Path, found: Found, slices: Slices) -> None:
     try:
         with path.open("rb") as stream:
             is_dicom = stream.read(132)[128:] == b"DICM"
@@ -176,7 +177,8 @@ def _dicom(
                 return
             study = str(header.get("StudyInstanceUID") or path.parent)
             series = str(header.get("SeriesInstanceUID") or path.parent)
-            slices.setdefault((study, series), []).append((path, header))
+            one = _item(kind, path, header)
+            slices.setdefault((study, series), []).append(one)
         elif kind is Kind.SIGNAL:
             found.items.append((_item(kind, path, header),))
         elif kind is Kind.VIDEO and not is_still(header):
@@ -185,12 +187,9 @@ def _dicom(
             found.aside[f"ultrasound pictures without motion ({still_kind(header)})"] += 1
         else:
             found.aside[f"DICOM files of modality {_code(header)}"] += 1
-    except (InvalidDicomError, OSError, EOFError, KeyError, *_DAMAGE) as error:
-        reason = " ".join(str(error).split())[:120]
+    except Exception as error:  # a damaged header makes pydicom raise anything, and quote it
+        reason = type(error).__name__
         found.unreadable.append(f"{path}: not readable as DICOM ({reason}); export it again.")
-
-
-_DAMAGE = (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError)
 
 
 def _kind(header: pydicom.Dataset) -> Kind | None:
@@ -224,17 +223,14 @@ def _item(kind: Kind, path: Path, header: pydicom.Dataset, **more: object) -> It
     return replace(made, text=text, **more)  # type: ignore[arg-type]
 
 
-def _series(
-    slices: dict[tuple[str, str], list[tuple[Path, pydicom.Dataset]]], aside: Counter[str]
-) -> list[tuple[Item, ...]]:
+def _series(slices: Slices, aside: Counter[str]) -> list[tuple[Item, ...]]:
     studies: dict[tuple[str, str], list[Item]] = {}
     for (study, _), members in sorted(slices.items()):
-        times = [time for _, header in members if (time := acquired(header)) is not None]
-        paths = tuple(path for path, _ in members)
-        patient = str(members[0][1].get("PatientID") or "")
-        item = Item(
-            Kind.VOLUME, _home(paths), paths, patient, acquired=min(times) if times else None
-        )
+        times = [one.acquired for one in members if one.acquired is not None]
+        paths = tuple(one.path for one in members)
+        patient = members[0].patient_id
+        first = min(times) if times else None
+        item = Item(Kind.VOLUME, _home(paths), paths, patient, acquired=first)
         studies.setdefault((study, patient), []).append(item)
     found = []
     for series in studies.values():

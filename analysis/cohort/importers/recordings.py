@@ -12,6 +12,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from analysis.cohort.importers.following import following_spec, write_absent
+from analysis.cohort.importers.identities import Identities
 from analysis.cohort.readers.echo import Cine, Still, is_still, read_cine, read_still
 from analysis.cohort.readers.echo_header import VIEWS, view_name
 from analysis.cohort.readers.signal import Signal, read_signal
@@ -47,6 +48,7 @@ def import_recordings(
     like: Path,
     views: Mapping[str, str] | None = None,
     note: Note | None = None,
+    identities: Identities | None = None,
 ) -> CohortSpec:
     """Write a cohort folder from `src`, with the tasks and modalities of the cohort `like`.
 
@@ -56,10 +58,12 @@ def import_recordings(
     which view it is; such a cine is set aside otherwise. Stills and spectral Doppler come along to
     be shown; no model reads them.
     Samples and frames are written anew, so names and dates of the headers stay behind.
+    identities: how names of folders become ids; as they are where not said.
 
     Raises CohortError when nothing usable is there, a named view is unknown, or `like` does not
     have exactly one modality of the kind that was found.
     """
+    identities = identities or Identities()
     model = read_spec(Path(like))
     say = note or (lambda _: None)
     named = dict(views or {})
@@ -111,7 +115,7 @@ def import_recordings(
                 {
                     "subject_id": ids,
                     "split": str(Split.EXTERNAL),
-                    "source_id": [p.name for p in patients],
+                    "source_id": identities.names(p.name for p in patients),
                 }
             ),
         )
@@ -125,6 +129,7 @@ def import_recordings(
             "Imported recordings",
             f"{len(patients)} patients without outcomes.",
         )
+        spec = spec.model_copy(update={"pseudonyms": identities.pseudonyms})
         write_absent(folder, spec)
         write_spec(spec, folder)
     return spec

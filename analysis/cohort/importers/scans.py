@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.cohort.importers.following import following_spec, write_absent
+from analysis.cohort.importers.identities import Identities
 from analysis.cohort.importers.imaging_convert import write_nifti
 from analysis.cohort.readers.volume import Volume, read_volume
 from analysis.cohort.schema import CohortError, CohortSpec, Split, read_spec, write_spec
@@ -23,13 +24,21 @@ Note = Callable[[str], None]
 _NIFTI = (".nii", ".nii.gz")
 
 
-def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> CohortSpec:
+def import_scans(
+    src: Path,
+    out: Path,
+    like: Path,
+    note: Note | None = None,
+    identities: Identities | None = None,
+) -> CohortSpec:
     """Write a cohort folder from `src`, with the tasks and modalities of the cohort `like`.
 
     src: a NIfTI file, a DICOM series folder, or a folder of either (one patient each). A DICOM
     series becomes a NIfTI file on the patient's own grid, so names and dates of its header stay
-    behind. Raises CohortError when nothing readable is there, or `like` has no volume modality.
+    behind. identities: how file names become ids; as they are where not said. Raises CohortError
+    when nothing readable is there, or `like` has no volume modality.
     """
+    identities = identities or Identities()
     model = read_spec(Path(like))
     name = _volume_modality(model, Path(like))
     found = _scans(Path(src))
@@ -40,13 +49,14 @@ def import_scans(src: Path, out: Path, like: Path, note: Note | None = None) -> 
             target = Path(name) / f"{subject}.nii.gz"
             (folder / target).parent.mkdir(exist_ok=True)
             write_nifti(folder / target, volume)
-            rows.append((subject, target.as_posix(), _stem(path)))
+            rows.append((subject, target.as_posix(), identities.name(_stem(path))))
             if note is not None:
                 note(f"{path.name}: patient {subject}, {_size(volume)}")
         _write_patients(folder, name, rows)
         spec = following_spec(
             model, (name,), "scans", "Imported scans", f"{len(rows)} scans without outcomes."
         )
+        spec = spec.model_copy(update={"pseudonyms": identities.pseudonyms})
         write_absent(folder, spec)
         write_spec(spec, folder)
     return spec

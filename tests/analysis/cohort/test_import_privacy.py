@@ -15,6 +15,7 @@ from pydicom import examples
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
+from typer.testing import CliRunner
 
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.importers.identities import Identities
@@ -25,6 +26,7 @@ from analysis.cohort.readers.echo import read_cine
 from analysis.cohort.readers.echo_ecg import CineECG
 from analysis.cohort.readers.volume import read_volume
 from analysis.cohort.write_recordings import _waveform
+from app.cli import cli
 from tests.analysis.cohort.imaging_sources import (
     ZERO,
     cine,
@@ -117,7 +119,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cine(home / f"{MARK}-one.dcm", "A4C")
     content = pydicom.dcmread(home / f"{MARK}-one.dcm")
     content.ViewName, content.HeartRate = "A4C", 71
-    content.WaveformSequence = [_waveform(CineECG(np.sin(np.arange(50) / 5), 0.0, 4.0, MARK))]
+    trace = _waveform(CineECG(np.sin(np.arange(50) / 5), 0.0, 4.0, "mV"))
+    unit = trace.ChannelDefinitionSequence[0].ChannelSensitivityUnitsSequence[0]
+    unit.CodeValue = unit.CodeMeaning = MARK
+    content.WaveformSequence = [trace]
     content.save_as(home / f"{MARK}-one.dcm")
     plant(home / f"{MARK}-one.dcm")
     shutil.copy(examples.get_path("ybr_color"), home / "real")
@@ -125,25 +130,32 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return src
 
 
-@pytest.mark.parametrize("key", [b"", KEY], ids=["plain ids", "hashed ids"])
-def test_nothing_of_a_header_or_a_name_is_in_the_cohort(
-    source: Path, tmp_path: Path, key: bytes
-) -> None:
-    assert holding(source, MARK), "the search finds what is there"
-    who = Identities(key)
-    out = make_cohort(tmp_path / "co", [PERSON, "other"], key)
-    how = How(read_masks([], outside_sector=True))
-    nifti_names = rf"({PERSON})_"
+@pytest.fixture(scope="module", params=[b"", KEY], ids=["plain ids", "hashed ids"])
+def imported(
+    request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, bytes]:
+    """A cohort with all of it, text blackened, and the key it was made with."""
+    key: bytes = request.param
+    who, how = Identities(key), How(read_masks([], outside_sector=True))
+    out = make_cohort(tmp_path_factory.mktemp("imported") / "co", [PERSON, "other"], key)
     done = import_imaging(
-        source / "nifti", out, name="ct_nifti", id_from=nifti_names, identities=who, how=how
+        source / "nifti", out, name="ct_nifti", id_from=rf"({PERSON})_", identities=who, how=how
     )
     done += import_imaging(
         source, out, id_from=rf"({PERSON})/", views={"real": "A2C"}, identities=who, how=how
     )
     assert done == ["ct_nifti", "ct", "ecg", "echo"]
-    cohort = Cohort.open(out)
+    return out, key
+
+
+def test_nothing_of_a_header_or_a_name_is_in_the_cohort(
+    source: Path, imported: tuple[Path, bytes]
+) -> None:
+    assert holding(source, MARK), "the search finds what is there"
+    out, key = imported
+    cohort, who = Cohort.open(out), Identities(key)
     person = subject_of(out, PERSON, key)
-    for name in done:
+    for name in cohort.spec.modalities:
         assert cohort.having(name).tolist() == [person]
     assert sorted(cohort.videos("echo")[person]) == ["A2C", "A4C"]
     for secret in (MARK, "77665544", "19450607", "1945-06-07", "075Y"):
@@ -176,16 +188,13 @@ def test_what_the_numbers_say_is_still_there(source: Path, tmp_path: Path) -> No
     np.testing.assert_array_equal(read_volume(cohort.volumes("ct")[person]).array, series.array)
 
 
-def test_only_what_is_written_anew_is_in_a_dicom_file(source: Path, tmp_path: Path) -> None:
+def test_only_what_is_written_anew_is_in_a_dicom_file(imported: tuple[Path, bytes]) -> None:
     """Element by element: no private ones, no UID of the source, no text but the cohort's own."""
-    out = make_cohort(tmp_path / "co", [PERSON], KEY)
-    import_imaging(
-        source, out, id_from=rf"({PERSON})/", views={"real": "A2C"}, identities=Identities(KEY)
-    )
+    out, key = imported
     for path in sorted((out / "imported" / "echo").glob("*.dcm")):
         content = pydicom.dcmread(path)
         assert content.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian
-        own = {"tiny", str(subject_of(out, PERSON, KEY)), "A4C", "A2C", "US", "FUSIONLENS"}
+        own = {"tiny", str(subject_of(out, PERSON, key)), "A4C", "A2C", "US", "FUSIONLENS"}
         for element in content.iterall():
             assert not element.tag.is_private
             if element.VR == "UI":
@@ -195,3 +204,33 @@ def test_only_what_is_written_anew_is_in_a_dicom_file(source: Path, tmp_path: Pa
                 assert words & own or element.keyword == "CodeMeaning", element
             if element.VR in ("DA", "DT", "TM"):
                 assert not str(element.value)
+
+
+@pytest.mark.parametrize("what", ["scans", "recordings"])
+def test_patients_of_whom_nothing_else_is_known_can_be_hashed_too(
+    source: Path, tmp_path: Path, what: str
+) -> None:
+    like = make_cohort(tmp_path / "like", ["x", "y"])
+    nifti(tmp_path / "one" / "x.nii.gz")
+    import_imaging(tmp_path / "one", like)
+    ecg(tmp_path / "two" / "x.hea")
+    cine(tmp_path / "three" / "x.dcm", "A4C")
+    for kind in ("two", "three"):
+        import_imaging(tmp_path / kind, like, id_from="(x)")
+    key = tmp_path / "key"
+    key.write_bytes(KEY)
+    src = tmp_path / "src"
+    if what == "scans":
+        src.mkdir()
+        shutil.copy(source / "nifti" / f"{PERSON}_{MARK}.nii.gz", src)
+    else:
+        (src / PERSON).mkdir(parents=True)
+        for path in (source / PERSON / MARK).iterdir():
+            if path.suffix in (".hea", ".dat", ".dcm"):
+                shutil.copy(path, src / PERSON)
+    command = ["import", what, str(src), str(tmp_path / "out"), "--like", str(like)]
+    answer = CliRunner().invoke(cli, [*command, "--key", str(key)])
+    assert answer.exit_code == 0, answer.output
+    for secret in (MARK, PERSON, "1945"):
+        assert holding(tmp_path / "out", secret) == []
+    assert Cohort.open(tmp_path / "out").spec.pseudonyms == Identities(KEY).pseudonyms
