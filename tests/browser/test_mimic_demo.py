@@ -19,7 +19,7 @@ from tests.analysis.cohort.mimic_demo import EVENTS, write_mimic_demo
 from tests.browser.conftest import serving
 from tests.browser.driver import Reader
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 TASK = "mimic/death"
 RUNS = {"labs": ("unimodal", ("labs",)), "late": ("late", ("ehr", "labs"))}
 
@@ -116,6 +116,7 @@ def test_a_patient_s_record_with_the_shares_of_the_command(
 PAGES = ("survival", "modalities", "representation", "retrieval", "trust", "report")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_other_page_opens(reader: Reader, page: str) -> None:
     reader.open(page, f"task={TASK}")

@@ -126,7 +126,7 @@ def import_recordings(
             model,
             [n for n in (ecg, echo) if n],
             "recordings",
-            "Imported recordings",
+            f"Imported recordings ({Path(out).name})",
             f"{len(patients)} patients without outcomes.",
         )
         spec = spec.model_copy(update={"pseudonyms": identities.pseudonyms})

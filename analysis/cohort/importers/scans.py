@@ -58,7 +58,11 @@ def import_scans(
                     note(f"warning: {path.name}: {fault}.")
         _write_patients(folder, name, rows)
         spec = following_spec(
-            model, (name,), "scans", "Imported scans", f"{len(rows)} scans without outcomes."
+            model,
+            (name,),
+            "scans",
+            f"Imported scans ({Path(out).name})",
+            f"{len(rows)} scans without outcomes.",
         )
         spec = spec.model_copy(update={"pseudonyms": identities.pseudonyms})
         write_absent(folder, spec)
