@@ -349,7 +349,7 @@ def _add(
     )
     note(f"{kept:,} events of {len(used):,} codes.")
     if undated:
-        note(f"{len(undated):,} subjects have no time zero, so none of their events are taken.")
+        note(f"No events are taken for {len(undated):,} of the subjects: no time zero is known.")
 
 
 def _shard(table: EventTable, rows: pd.DataFrame) -> pa.Table:

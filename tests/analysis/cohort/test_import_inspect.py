@@ -12,10 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.cohort.check import check_cohort
+from analysis.cohort.cohort import Cohort
 from analysis.cohort.importers.identities import Identities
 from analysis.cohort.importers.imaging_add import How
 from analysis.cohort.importers.inspect_labels import find_unit, three_valued
 from analysis.cohort.importers.inspect_study import import_inspect
+from analysis.cohort.importers.meds import import_meds
+from analysis.cohort.importers.study import DEATH, Study
 from analysis.cohort.readers.volume import read_volume
 from analysis.cohort.schema import CohortError
 from app.cli import cli
@@ -188,6 +191,31 @@ def test_key_hides_ids_and_moves_times_by_person(tmp_path: Path) -> None:
     ]
     with pytest.raises(CohortError, match="--link"):
         import_inspect(tmp_path / "full", tmp_path / "out2", identities=who, how=How(link=True))
+
+
+def test_records_of_persons_go_to_each_of_their_dated_studies(tmp_path: Path) -> None:
+    out = tmp_path / "cohort"
+    import_inspect(release(tmp_path / "full"), out, how=How())
+    record = tmp_path / "record.parquet"
+    pd.DataFrame(
+        {
+            "subject_id": [100, 110],
+            "time": [SCAN - pd.Timedelta(days=9)] * 2,
+            "code": ["LOINC/2160-0", "LOINC/2951-2"],
+            "numeric_value": [1.5, 140.0],
+        }
+    ).to_parquet(record)
+    study = Study(
+        name="inspect", title="INSPECT", tasks={"m": {"title": "Death", "codes": [DEATH]}}
+    )
+    said: list[str] = []
+    import_meds(record, out, study, note=said.append)
+    cohort = Cohort.open(out)
+    own = cohort.subjects.index[cohort.subjects["source_id"] == "100"]
+    assert len(own) == 2
+    assert set(cohort.having("ehr")) == set(own), "the study without a time has no events"
+    assert any("no time zero" in sentence for sentence in said)
+    assert not [p for p in check_cohort(out) if p.severity == "error" and "index_time" in p.where]
 
 
 def test_linked_scans_are_the_files_themselves(tmp_path: Path) -> None:
