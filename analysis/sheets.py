@@ -25,7 +25,7 @@ def spreadsheet_csv(frame: pd.DataFrame) -> str:
             texts = {cell for cell in column if isinstance(cell, str)}
             changed = {text for text in texts if harmless(text) != text}
             if changed:  # a table of a million cells has few different texts
-                safe.isetitem(at, list(column.map(harmless)))
+                safe.isetitem(at, column.map(harmless).to_numpy())
     safe.columns = [harmless(name) for name in frame.columns]
     return str(safe.to_csv(index=False, lineterminator="\n"))
 

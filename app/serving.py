@@ -17,7 +17,6 @@ from app.login import LoginError, is_loopback, need_client, read_login
 from app.workspace import Workspace
 
 OFF = "none"  # instead of the address of an audit log
-UPLOAD_MB = 1  # the app takes no uploads
 MAIN = Path(__file__).parent / "main.py"
 
 
@@ -46,7 +45,6 @@ def streamlit_flags(address: str, port: int) -> list[str]:
         "--client.showErrorDetails=none",
         "--server.enableXsrfProtection=true",
         "--server.enableCORS=true",
-        f"--server.maxUploadSize={UPLOAD_MB}",
     ]
 
 
