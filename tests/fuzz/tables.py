@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from tests.fuzz.mutate import Mutation
 from tests.fuzz.texts import odd_value
 
-
 _MOST_ROWS = 10_000
 
 
