@@ -59,6 +59,7 @@ WINDOW_DAYS = 1095
 WINDOW_TASK = "death_within_3_years"
 _STAINS = "tma_tile_dtr_256_"
 _WIDTH = 512
+_MOST_COLUMNS = 10_000
 _TARGETS = (
     "survival_status",
     "days_to_last_information",
@@ -131,6 +132,9 @@ def _csv(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
             f"{path}: there is no such file; name the folder 'features' of HANCOCK's repository."
         )
     try:
+        with path.open("rb") as stream:
+            if stream.readline(1 << 20).count(b",") > _MOST_COLUMNS:
+                raise ValueError("more columns than a table has")
         frame = pd.read_csv(path, dtype={"patient_id": str})
     except (ValueError, OSError, pd.errors.ParserError) as error:
         raise CohortError(
