@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+PEER_ROW = "explain, patient by patient"
 PEER = """
 import json, sys, time
 from pathlib import Path
@@ -34,9 +35,9 @@ from analysis.store import ResultStore
 from app.commands.patient import _outlook, _own
 from models.checkpoint import load_run
 run, cohort, store, n, places = sys.argv[1:6]
-begun = None
+begun = busy = None
 for patient in Cohort.open(cohort).subject_ids("internal")[: int(n)].tolist():
-    begun = begun or time.perf_counter()
+    begun, busy = begun or time.perf_counter(), busy or time.process_time()
     # As the command does it: everything is opened for each patient.
     loaded, opened = load_run(Path(run), [Path(places)]), Cohort.open(cohort)
     kept = ResultStore(store)
@@ -46,15 +47,16 @@ for patient in Cohort.open(cohort).subject_ids("internal")[: int(n)].tolist():
     trust = find_trust(loaded, [opened, trained], kept)
     found = explain(case, first_target(loaded), kept, trust=trust)
     explanation_json(case, first_target(loaded), found, shown, trust)
-print(json.dumps({"seconds": time.perf_counter() - begun}))
+told = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - busy}
+print(json.dumps(told))
 """
 
 
-def peer(home: Path, cohort: str, run: str, n: int) -> float:
-    """Seconds of explaining n patients one by one."""
+def peer(home: Path, cohort: str, run: str, n: int) -> dict[str, float]:
+    """Seconds, and processor seconds, of explaining n patients one by one."""
     with tempfile.TemporaryDirectory() as store:
         given = [home / "runs" / run, home / "cohorts" / cohort, store, n, home / "encoders"]
-        return float(_answer([sys.executable, "-c", PEER, *map(str, given)])["seconds"])
+        return _answer([sys.executable, "-c", PEER, *map(str, given)])
 
 
 def ours(home: Path, cohort: str, run: str, n: int, *more: str) -> dict[str, Any]:
@@ -88,24 +90,29 @@ def main() -> None:
     arguments = parser.parse_args()
     home, n = arguments.workspace, arguments.patients
     given = (home, arguments.cohort, arguments.run)
-    rates: dict[str, list[float]] = {}
+    rates: dict[str, list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
-        rates.setdefault("explain, patient by patient", []).append(n / peer(*given, n))
+        told = peer(*given, n)
+        rates.setdefault(PEER_ROW, []).append((n / told["seconds"], told["cpu"] / n))
         for jobs in arguments.processes:
             found = ours(*given, n, "--jobs", str(jobs))
-            rates.setdefault(f"precompute, {jobs} processes", []).append(
-                n / found["seconds"]["Explaining patients"]
-            )
-    base = max(rates["explain, patient by patient"])
+            rate = n / found["seconds"]["Explaining patients"]
+            row = rates.setdefault(f"precompute, {jobs} processes", [])
+            row.append((rate, found["cpu_seconds_a_patient"]))
+    best, least = max(r for r, _ in rates[PEER_ROW]), min(c for _, c in rates[PEER_ROW])
     print(f"{arguments.run}, {n} patients; load average {os.getloadavg()[0]:.1f}\n")
-    print("| how | patients a second | of the peer |\n|---|---|---|")
-    for name, found_rates in rates.items():
-        print(f"| {name} | {max(found_rates):.2f} | {max(found_rates) / base:.2f} |")
-    print("\n| patients | seconds a patient | peak MiB |\n|---|---|---|")
+    print("| how | patients a second | of the peer | CPU s a patient | of the peer |")
+    print("|---|---|---|---|---|")
+    for name, pairs in rates.items():
+        rate, cpu = max(r for r, _ in pairs), min(c for _, c in pairs)
+        print(f"| {name} | {rate:.2f} | {rate / best:.2f} | {cpu:.3f} | {cpu / least:.2f} |")
+    print("\n| patients | CPU s a patient | seconds a patient | peak MiB |\n|---|---|---|---|")
     for size in (arguments.linear, 2 * arguments.linear, 4 * arguments.linear):
         found = ours(*given, size)
         each = found["seconds"]["Explaining patients"] / size
-        print(f"| {size} | {each:.3f} | {found['peak_memory_mib']['largest_worker']:.0f} |")
+        peak = found["peak_memory_mib"]["largest_worker"]
+        cpu = found["cpu_seconds_a_patient"]
+        print(f"| {size} | {cpu:.3f} | {each:.3f} | {peak:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

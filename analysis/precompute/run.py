@@ -31,7 +31,8 @@ class Summary:
     patients: of the cohort whose explanations were asked for; explained: pairs of a run and a
     patient that were gone through. computed, found: results, new and already stored. nothing:
     pairs in which the patient has none of the run's modalities. features: patients newly encoded
-    by a frozen encoder. seconds: of each stage. peaks: largest resident memory of each worker.
+    by a frozen encoder. seconds: of each stage. cpu_seconds: of
+    explaining, all workers. peaks: largest resident memory of each worker.
     """
 
     runs: tuple[str, ...]
@@ -43,6 +44,7 @@ class Summary:
     features: int = 0
     failures: list[Failure] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
     peaks: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ class Summary:
             ],
             "seconds": {**self.seconds, "all": sum(self.seconds.values())},
             "patients_per_second": self.explained / explaining if explaining else None,
+            "cpu_seconds_a_patient": self.cpu_seconds / self.explained if self.explained else None,
             "workers": len(self.peaks),
             "peak_memory_mib": {
                 "largest_worker": max(self.peaks.values(), default=0.0),
@@ -164,6 +167,7 @@ def _stage(
     for one in pool.do(jobs):
         _count(one, summary, store)
         summary.explained += len(one.job.patients)
+        summary.cpu_seconds += one.cpu_seconds if one.job.patients else 0.0
         done += max(len(one.job.patients), 1)
         rate = {"a second": done / max(time.perf_counter() - begun, 1e-9)}
         tell(name, done, total, rate if name == EXPLAINING else None)

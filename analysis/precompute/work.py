@@ -11,6 +11,7 @@ import os
 import platform
 import resource
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +61,8 @@ class Done:
 
     computed, found: results. nothing: patients who have none of the run's modalities. files:
     {key: files} of results that this worker did not store itself. encoded: features of `kept`
-    patients. peak_mib: the worker's largest resident memory so far.
+    patients. cpu_seconds: processor time of the job. peak_mib: the worker's largest resident
+    memory so far.
     """
 
     job: Job
@@ -72,6 +74,7 @@ class Done:
     kept: tuple[int, ...] = ()
     encoded: Encoded | None = None
     worker: str = ""
+    cpu_seconds: float = 0.0
     peak_mib: float = 0.0
 
 
@@ -121,6 +124,7 @@ class Worker:
         """Do a job. What is wrong with a patient or a file becomes a `Failure`."""
         done = Done(job, worker=f"{platform.node()}:{os.getpid()}")
         self.store.made, self.store.files = 0, {}
+        begun = time.process_time()
         with one_thread():
             try:
                 run = self.run(job.run)
@@ -134,7 +138,7 @@ class Worker:
             except (ValueError, OSError) as error:
                 done.failures.append(_failure(job, None, error))
         done.computed, done.files = self.store.made, self.store.files
-        done.peak_mib = peak_mib()
+        done.cpu_seconds, done.peak_mib = time.process_time() - begun, peak_mib()
         return done
 
     def run(self, folder: str) -> Run:
