@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _TextLoader(_Loader):
+    """Where `yes` and `on` are texts and only `true` and `false` are truth values (YAML 1.2)."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_TextLoader.add_implicit_resolver(
+    _BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def _parts(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values stand in a node with every alias written out."""
     if isinstance(node, yaml.ScalarNode):
@@ -39,8 +54,8 @@ def _parts(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def read_plain_yaml(path: Path) -> dict[str, Any]:
-    """The named fields of a YAML file.
+def read_plain_yaml(path: Path, yes_is_text: bool = False) -> dict[str, Any]:
+    """The named fields of a YAML file. yes_is_text: `yes` is no truth value, but what it says.
 
     Raises ValueError with the reason in a few words when it is no YAML, has other than named
     fields, is longer than settings are, or holds aliases or a name twice; OSError when it cannot
@@ -49,7 +64,8 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MOST_BYTES:
         raise ValueError("it is longer than settings can be")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        loader = _TextLoader if yes_is_text else _Loader
+        content = yaml.load(path.read_text(encoding="utf-8"), loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:

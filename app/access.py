@@ -34,8 +34,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from analysis.plain_yaml import read_plain_yaml
 
 PAGES = {
     "overview": "Overview",
@@ -232,14 +233,13 @@ class AccessFile:
 def read_access(path: Path) -> Access:
     """Read and check a file of roles. Raises AccessError."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
+        content = read_plain_yaml(path)
     except OSError as error:
         raise AccessError(f"{path}: roles cannot be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        words = " ".join(str(error).split())
-        raise AccessError(f"{path}: not readable as YAML ({words}).") from error
-    if not isinstance(content, dict):
-        raise AccessError(f"{path}: has no 'roles'; README.md shows an example.")
+    except ValueError as error:
+        raise AccessError(
+            f"{path}: not readable as a file of roles ({error}); README.md shows an example."
+        ) from error
     try:
         return Access.model_validate(content)
     except ValidationError as error:
@@ -247,20 +247,6 @@ def read_access(path: Path) -> Access:
         where = ".".join(str(p) for p in first["loc"])
         words = str(first["msg"]).removeprefix("Value error, ")
         raise AccessError(f"{path}: {f'{where}: ' if where else ''}{words}.") from error
-
-
-class _OnceLoader(yaml.SafeLoader):
-    """A name written twice is refused: the second would silently replace the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key.value}' is there twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
 
 
 def _carries(claims: Mapping[str, Any], wanted: Mapping[str, Sequence[str]]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.access import BUILT_IN, PAGES, AccessError, AccessFile, read_access
+from app.access import BUILT_IN, FILES, PAGES, AccessError, AccessFile, read_access
 from app.audit.log import AuditError, AuditLog
 from app.login import LoginError, is_loopback, need_client, read_login
 from app.serving import Guard, prepare
@@ -75,7 +75,7 @@ def test_what_the_built_in_roles_see(tmp_path: Path) -> None:
 
 def test_every_page_has_a_file() -> None:
     views = Path(__file__).resolve().parents[2] / "app" / "views"
-    assert {p.stem for p in views.glob("*.py")} == set(PAGES)
+    assert {p.stem for p in views.glob("*.py")} == {FILES.get(name, name) for name in PAGES}
     assert set(BUILT_IN["researcher"]) == set(PAGES)
 
 
@@ -104,10 +104,16 @@ def test_a_login_grows_old(tmp_path: Path) -> None:
         ("contact: a\nroles: {clinician: {pages: []}}\n", "at least one page"),
         ("contact: a\nroles: {clinician: {patients: false}}\n", "which shows nothing else"),
         ("contact: a\nroles: {clinician: {}}\neverybody: guest\n", "'guest' is none of"),
-        ("contact: a\nroles: {clinician: {}, clinician: {accounts: [b]}}\n", "there twice"),
-        ("contact: [\n", "not readable as YAML"),
-        ("- a\n", "has no 'roles'"),
-        ("contact: a\nroles: !!python/object/apply:os.getcwd []\n", "not readable as YAML"),
+        (
+            "contact: a\nroles: {clinician: {}, clinician: {accounts: [b]}}\n",
+            "names 'clinician' twice",
+        ),
+        ("contact: [\n", "not readable as a file of roles"),
+        ("- a\n", "expected named fields"),
+        (
+            "contact: a\nroles: !!python/object/apply:os.getcwd []\n",
+            "not readable as a file of roles",
+        ),
     ],
 )
 def test_a_wrong_file_of_roles_is_told(text: str, words: str, tmp_path: Path) -> None:

@@ -18,8 +18,11 @@ from analysis.baseline_file import read_baseline
 from analysis.cohort.check import check_cohort
 from analysis.cohort.cohort import Cohort
 from analysis.cohort.importers.hancock import import_hancock
+from analysis.cohort.importers.meds import import_meds
 from analysis.cohort.importers.recordings import import_recordings
 from analysis.cohort.importers.scans import import_scans
+from analysis.cohort.importers.study import read_study
+from analysis.cohort.importers.table import import_table
 from analysis.cohort.readers.bag import read_bag
 from analysis.cohort.readers.echo import (
     is_still,
@@ -200,6 +203,17 @@ def _recordings(folder: Path) -> None:
     import_recordings(folder / "src", folder / OUT, folder / "like")
 
 
+def _study(folder: Path) -> None:
+    """A cohort from a table, with its columns as a modality."""
+    study = read_study(folder / "study.yaml")
+    import_table(folder / "patients.csv", folder / OUT, study, name="labs")
+
+
+def _record(folder: Path) -> None:
+    """A cohort from a record."""
+    import_meds(folder / "record", folder / OUT, read_study(folder / "study.yaml"))
+
+
 def _predictions(folder: Path) -> None:
     given = sorted(folder.glob("given.*")) or [folder / "given.csv"]
     kind = "probability" if given[0].suffix == ".csv" else None
@@ -287,6 +301,8 @@ READERS: dict[str, Reader] = {
     "hancock": Reader((seeds.hancock,), _hancock),
     "scans": Reader((seeds.scans, seeds.scan_series), _scans),
     "recordings": Reader((seeds.recordings,), _recordings),
+    "study": Reader((seeds.study,), _study, share=3),
+    "record": Reader((seeds.record_study,), _record, share=3),
     "predictions": Reader((seeds.predictions, seeds.predictions_csv), _predictions),
     "run": Reader((seeds.run,), _run, _RUNS, share=3),
     "external run": Reader((seeds.external_run,), _external, _RUNS),

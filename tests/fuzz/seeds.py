@@ -460,6 +460,53 @@ def external_run(folder: Path) -> None:
     (folder / "given.csv").unlink()
 
 
+# ---------------------------------------------------------------- studies
+
+STUDY = """name: toy
+title: Toy
+columns: {id: mrn, site: hospital, age_years: age, sex: sex}
+index: {column: scanned}
+tasks:
+  death: {title: Death, horizon_days: 100, time: days, event: died, happened: [yes], censored: [no]}
+split: {values: {a: train}, seed: 3}
+modalities:
+  labs: {title: Labs, columns: {sodium: {unit: mmol/L}}}
+  values: {title: Values, values: {sodium: {codes: ["LAB//NA"], unit: mmol/L, within_days: 90}}}
+"""
+RECORD_STUDY = """name: toy
+title: Toy
+index: {codes: ["NOTE", "DX*"], which: first, plus_hours: 1}
+tasks: {relapse: {title: Relapse, codes: ["LAB//*"], again: true, horizon_days: 9}}
+"""
+
+
+def study(folder: Path) -> None:
+    """A table of outcomes and a record beside study.yaml."""
+    (folder / "study.yaml").write_text(STUDY)
+    n = np.arange(1, 41)
+    frame = pd.DataFrame({"mrn": [f"{i:03d}" for i in n], "hospital": np.resize(["A", "B"], 40)})
+    frame["age"], frame["sex"] = 40 + n / 2, np.resize(["F", "M"], 40)
+    frame["scanned"] = [f"2020-06-{1 + i % 28:02d} 12:00" for i in n]
+    frame["days"], frame["died"] = 1.5 * n + 3, np.resize(["yes", "no", "no"], 40)
+    frame["sodium"] = 130 + 7 * np.cos(n)
+    frame.to_csv(folder / "patients.csv", index=False)
+
+
+def record_study(folder: Path) -> None:
+    """A record from which patients and outcomes are made."""
+    (folder / "study.yaml").write_text(RECORD_STUDY)
+    n = np.repeat(np.arange(1, 41), 3)
+    day = np.tile([0, 5, 9], 40)
+    code = np.tile(["NOTE", "DX//I26", "LAB//NA"], 40).astype(object)
+    code[2::9] = "LAST"
+    frame = pd.DataFrame({"subject_id": n, "time": ZERO + pd.to_timedelta(day, unit="D")})
+    write_meds(
+        folder / "record",
+        frame.assign(code=code, numeric_value=130 + np.cos(n)),
+        pd.DataFrame({"code": ["NOTE", "DX//I26"], "description": ["note", "embolism"]}),
+    )
+
+
 # ---------------------------------------------------------------- models
 
 _TABLE = {"columns": [{"name": n} for n in ("a", "b", "c")], "token_width": 4}

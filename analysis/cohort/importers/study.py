@@ -20,14 +20,12 @@ which stands for anything.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -38,8 +36,8 @@ from pydantic import (
 )
 
 from analysis.cohort.schema import CohortError, Column, Name, Split
+from analysis.plain_yaml import read_plain_yaml
 
-MOST_BYTES = 1 << 20
 DEATH = "MEDS_DEATH"
 Codes = Annotated[tuple[str, ...], Field(min_length=1)]
 Unit = Literal["days", "weeks", "months", "years", "hours", "minutes", "seconds"]
@@ -273,46 +271,17 @@ def read_study(path: Path | str) -> Study:
     path = Path(path)
     if not path.is_file():
         raise CohortError(f"{path}: there is no such file; name the study's yaml with --study.")
-    if path.stat().st_size > MOST_BYTES:
-        raise CohortError(f"{path}: is larger than a description of a study; name another file.")
     try:
-        text = path.read_text(encoding="utf-8")
-        # Aliases can make a short text unfold without end, and nothing here has a use for them.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it uses aliases, *name")
-        content = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        where = " ".join(str(error).split())[:200]
-        raise CohortError(f"{path}: not readable as YAML ({where}); mend it.") from error
-    if not isinstance(content, dict):
+        content = read_plain_yaml(path, yes_is_text=True)
+    except (ValueError, OSError) as error:
         raise CohortError(
-            f"{path}: expected named fields such as 'name' and 'tasks', found "
-            f"{type(content).__name__}; see the example in the README."
-        )
+            f"{path}: cannot be read as a study: {str(error)[:200]}; mend it after the example in "
+            "the README."
+        ) from error
     try:
         return Study.model_validate(content)
     except ValidationError as error:
         raise CohortError(f"{path}: {_told(error)}.") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which `yes` is a text (as in YAML 1.2) and a name may be given only once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            line = node.start_mark.line + 1
-            raise ValueError(f"'{twice[0]}' is given twice in the block from line {line}")
-        return super().construct_mapping(node, deep)
-
-
-_TRUTH = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _TRUTH, list("tTfF"))
 
 
 def _told(error: ValidationError) -> str:

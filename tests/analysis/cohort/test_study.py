@@ -75,10 +75,10 @@ def test_units_of_time() -> None:
         (WHOLE + "index: {column: a, codes: [b]}\n", "either from a column or from codes"),
         (WHOLE + "index: {column: a, plus_hours: -1}\n", "field 'index.plus_hours' holds '-1'"),
         (WHOLE + "split: {values: {a: holdout}}\n", "field 'split.values.a' holds 'holdout'"),
-        (WHOLE + "name: other\n", "'name' is given twice"),
+        (WHOLE + "name: other\n", "it names 'name' twice"),
         (HEAD + "tasks: &t {death: *t}\n", "it uses aliases"),
-        ("[1, 2]", "expected named fields such as 'name' and 'tasks', found list"),
-        ("name: [", "not readable as YAML"),
+        ("[1, 2]", "expected named fields, found list"),
+        ("name: [", "cannot be read as a study"),
         ("\xff\xfe", "expected named fields"),
     ],
 )
@@ -97,8 +97,8 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="there is no such file; name the study's yaml"):
         read_study(tmp_path / "none.yaml")
     (tmp_path / "big.yaml").write_bytes(b"#" * ((1 << 20) + 1))
-    with pytest.raises(CohortError, match="larger than a description of a study"):
+    with pytest.raises(CohortError, match="longer than settings can be"):
         read_study(tmp_path / "big.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00a")
-    with pytest.raises(CohortError, match="not readable as YAML"):
+    with pytest.raises(CohortError, match="cannot be read as a study"):
         read_study(tmp_path / "bytes.yaml")
