@@ -313,7 +313,7 @@ def test_failures_of_the_worker_are_sentences(tmp_path, monkeypatch):
     worker.serve(io.StringIO(requests), out)
     told = [json.loads(line) for line in out.getvalue().splitlines()]
     assert told[0] == {"id": "a", "what": "reading", "done": 0, "total": 2}
-    assert told[1] == {"id": "a", "error": "x.pt: not read: it is damaged"}
+    assert told[1] == {"id": "a", "error": "x.pt: not read: it is damaged."}
     assert "error in the program" in told[2]["error"]
     assert "secret" not in told[2]["error"]
     assert "more memory" in told[3]["error"]
