@@ -464,5 +464,9 @@ def test_retrieval_says_how_often_and_at_which_rank(
     page.choose("Patient", str(ids[1]))
     assert f"{titles[second]} is number {place[1]} of {len(ids)}" in page.text()
     # The candidates' table marks the own one where it is among them.
-    marked = [row["Patient"] for row in page.table("Cosine similarity") if row[""]]
+    marked = [
+        row["Patient"]
+        for row in page.table("Cosine similarity")
+        if row["Whose"] == "the patient's own"
+    ]
     assert marked == ([str(ids[1])] if place[1] <= 5 else [])
