@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -21,8 +19,8 @@ from safetensors.numpy import save_file
 
 from analysis.representation.projection import Method
 from analysis.store import ResultStore, result_key
+from app.workers import start_worker
 
-ROOT = Path(__file__).resolve().parents[1]
 IDLE_SECONDS = 600.0
 log = logging.getLogger(__name__)
 
@@ -100,7 +98,7 @@ class Projector:
                             return
                     continue
                 if process is None or process.poll() is not None:
-                    process = _start()
+                    process = start_worker("analysis.representation.worker")
                 self._serve(process, key, request, points)
         finally:
             if process is not None and process.stdin is not None:
@@ -147,16 +145,3 @@ class Projector:
                 self._jobs.pop(key, None)
             else:
                 self._jobs[key] = job
-
-
-def _start() -> subprocess.Popen[str]:
-    """The worker, with the code of this very program on its path."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(
-        [sys.executable, "-m", "analysis.representation.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import subprocess
-import sys
 import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from app.workers import start_worker
+
 IDLE_SECONDS = 600.0
 LONGEST_SECONDS = 600.0
 STOPPED = "It was stopped."
@@ -167,7 +165,7 @@ class _Lane:
             with self._lock:
                 if self._process is None or self._process.poll() is not None:
                     self._end_process()
-                    self._process = _start()
+                    self._process = start_worker("app.bring.worker")
                 process, self._serving = self._process, name
             if request is not None:
                 self._tell(name, Job(words="starting"))
@@ -222,16 +220,3 @@ class _Lane:
                     stream.close()
                 except OSError:
                     log.debug("the process of lane %s was gone", self._name)
-
-
-def _start() -> subprocess.Popen[str]:
-    """The worker, with the code of this very program on its path."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(
-        [sys.executable, "-m", "app.bring.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )

@@ -78,3 +78,8 @@ def results_of(cohort: Path) -> Path:
     """WORKSPACE/results for a cohort inside a workspace, else a folder beside the cohort."""
     beside = cohort.absolute().parent
     return (beside.parent if beside.name == "cohorts" else beside) / "results"
+
+
+def print_note(text: str) -> None:
+    """A sentence on the way, beside the result: to the terminal's error stream, as it is."""
+    err_console.print(text, markup=False, highlight=False, soft_wrap=True)

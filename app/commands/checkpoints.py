@@ -11,11 +11,11 @@ from rich.table import Table
 from app.adapters import use_adapters
 from app.commands.base import (
     JsonFlag,
-    err_console,
     in_one_sentence,
     out_console,
     print_json,
     print_line,
+    print_note,
     start_engine,
 )
 from app.commands.cohorts import import_cli
@@ -62,11 +62,11 @@ def import_checkpoint_command(
             allow_missing=allow_missing or (),
             encoder_places=places,
             command=f"fusionlens import checkpoint {src.name} --config {config.name}",
-            note=_note,
+            note=print_note,
         )
         score = run.config.training.tuning_score
         if score is not None:
-            _note(f"C-index on the cohort's tuning patients: {score:.3f}.")
+            print_note(f"C-index on the cohort's tuning patients: {score:.3f}.")
     if not as_json:
         print_line(f"Written: {out}")
 
@@ -77,10 +77,6 @@ def _places(out: Path) -> list[Path]:
 
     beside = out.absolute().parent
     return [(beside.parent if beside.name == "runs" else beside) / "encoders", ENCODERS]
-
-
-def _note(text: str) -> None:
-    err_console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(examined: Examined, every: bool) -> None:

@@ -18,6 +18,7 @@ from app.commands.base import (
     out_console,
     print_json,
     print_line,
+    print_note,
 )
 from sample_data.progress import stage_bar
 
@@ -117,10 +118,6 @@ def check(
         raise typer.Exit(2)
 
 
-def _note(text: str) -> None:
-    err_console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 @import_cli.command("hancock")
 def import_hancock_command(
     src: Annotated[Path, typer.Argument(help="The feature tables of HANCOCK.")],
@@ -132,7 +129,7 @@ def import_hancock_command(
     from analysis.cohort.importers.hancock import import_hancock
 
     with in_one_sentence():
-        import_hancock(src, out, folds=folds, seed=seed, progress=_note)
+        import_hancock(src, out, folds=folds, seed=seed, progress=print_note)
     print_line(f"Written: {out}")
 
 
@@ -150,7 +147,7 @@ def import_scans_command(
     from analysis.cohort.importers.scans import import_scans
 
     with in_one_sentence():
-        import_scans(src, out, like, note=_note, identities=Identities(read_key(key)))
+        import_scans(src, out, like, note=print_note, identities=Identities(read_key(key)))
     print_line(f"Written: {out}")
 
 
@@ -180,7 +177,7 @@ def import_recordings_command(
                 raise ValueError(f"--view '{name}': write it as FILE=VIEW.")
         views = {name: value for name, _, value in pairs}
         identities = Identities(read_key(key))
-        import_recordings(src, out, like, views, note=_note, identities=identities)
+        import_recordings(src, out, like, views, note=print_note, identities=identities)
     print_line(f"Written: {out}")
 
 
@@ -217,7 +214,7 @@ def import_predictions_command(
             title=title,
             kind=None if kind is None else kind.value,
             horizon_days=horizon,
-            note=_note,
+            note=print_note,
         )
     if as_json:
         print_json({"run": str(out), "hash": run.hash, **run.config.model_dump(mode="json")})

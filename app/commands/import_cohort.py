@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.base import err_console, in_one_sentence, print_line
+from app.commands.base import in_one_sentence, print_line, print_note
 from app.commands.cohorts import import_cli
 
 StudyFile = Annotated[
@@ -50,7 +50,7 @@ def import_table_command(
             identities=Identities(read_key(key)),
             id_column=id_column,
             replace=replace,
-            note=_note,
+            note=print_note,
         )
     print_line(f"Written: {out}")
 
@@ -77,10 +77,6 @@ def import_meds_command(
             name=name,
             identities=Identities(read_key(key)),
             replace=replace,
-            note=_note,
+            note=print_note,
         )
     print_line(f"Written: {out}")
-
-
-def _note(text: str) -> None:
-    err_console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.base import err_console, in_one_sentence, print_line
+from app.commands.base import err_console, in_one_sentence, print_line, print_note
 from app.commands.cohorts import import_cli
 from sample_data.progress import stage_bar
 
@@ -261,11 +261,7 @@ def _how(
 
     masks = read_masks(mask or [], outside)
     with stage_bar(err_console) as say:
-        yield How(masks, jobs, strict, link, _note, say)
-
-
-def _note(text: str) -> None:
-    err_console.print(text, markup=False, highlight=False, soft_wrap=True)
+        yield How(masks, jobs, strict, link, print_note, say)
 
 
 def _study(path: Path | None) -> Study | None:

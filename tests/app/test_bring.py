@@ -273,7 +273,7 @@ def test_sentences_name_what_the_visitor_knows(workspace, inbox, tmp_path):
 def test_a_request_that_waits_can_be_stopped_and_says_so(monkeypatch):
     """Nothing is started for it, and whoever lent files gets them back."""
     importer = Importer()
-    monkeypatch.setattr("app.bring.importer._start", lambda: pytest.fail("started"))
+    monkeypatch.setattr("app.bring.importer.start_worker", lambda _: pytest.fail("started"))
     ended = []
     lane = importer._lanes["short"]
     put = lane.put

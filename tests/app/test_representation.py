@@ -329,13 +329,13 @@ def test_bad_input_ends_in_one_sentence(
 def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[str]]]:
     """The worker processes that a test starts."""
     started: list[subprocess.Popen[str]] = []
-    real = projecting._start
+    real = projecting.start_worker
 
-    def start() -> subprocess.Popen[str]:
-        started.append(real())
+    def start(module: str) -> subprocess.Popen[str]:
+        started.append(real(module))
         return started[-1]
 
-    monkeypatch.setattr(projecting, "_start", start)
+    monkeypatch.setattr(projecting, "start_worker", start)
     yield started
     for process in started:
         process.kill()

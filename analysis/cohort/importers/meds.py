@@ -31,11 +31,11 @@ from analysis.cohort.importers.compose import (
 from analysis.cohort.importers.identities import DAY_US, Identities
 from analysis.cohort.importers.meds_values import add_values
 from analysis.cohort.importers.outcomes import COLUMNS, refuse_two_sources, stratum
-from analysis.cohort.importers.splits import draw_splits_by_person, read_splits
+from analysis.cohort.importers.splits import draw_splits_by_person, read_splits, told_splits
 from analysis.cohort.importers.study import DEATH, Outcome, Study
 from analysis.cohort.readers.events import STATIC, EventTable, event_files, read_codes, read_events
 from analysis.cohort.readers.frame import read_frame
-from analysis.cohort.schema import CohortError, ModalitySpec, Split
+from analysis.cohort.schema import CohortError, ModalitySpec
 from analysis.cohort.write import CODE_TYPES, EVENT_TYPES
 from models.contracts import Kind
 
@@ -171,9 +171,7 @@ def _patients(
     of_person = dict(zip(persons, numbers, strict=True))
     outcomes["subject_id"] = outcomes["subject_id"].map(of_person)
     subjects["split"] = _splits(subjects, persons, outcomes, study, src)
-    counts = subjects["split"].value_counts()
-    shown = ", ".join(f"{counts[split]:,} {split}" for split in Split if split in counts)
-    note(f"{len(subjects):,} patients: {shown}.")
+    note(f"{len(subjects):,} patients: {told_splits(subjects['split'])}.")
     return subjects, outcomes
 
 

@@ -102,3 +102,9 @@ def draw_splits_by_person(
     numbered = ever.set_axis(pd.RangeIndex(len(ever), name="subject_id"))
     drawn = draw_splits(numbered, seed).set_axis(ever.index)
     return person.map(drawn)
+
+
+def told_splits(split: pd.Series[str]) -> str:
+    """'64 train, 16 tuning, 20 internal': how many subjects are in which split, for a note."""
+    counts = split.value_counts()
+    return ", ".join(f"{counts[name]:,} {name}" for name in Split if name in counts)

@@ -30,7 +30,7 @@ from analysis.cohort.importers.outcomes import (
     refuse_two_sources,
     stratum,
 )
-from analysis.cohort.importers.splits import draw_splits_by_person, read_splits
+from analysis.cohort.importers.splits import draw_splits_by_person, read_splits, told_splits
 from analysis.cohort.importers.study import Study, as_name, as_text
 from analysis.cohort.readers.frame import read_arrow
 from analysis.cohort.schema import CohortError, Column, ModalitySpec, Split
@@ -199,9 +199,7 @@ def _patients(
         texts = _cells(frame, columns.sex, src).map(as_text, na_action="ignore")
         subjects["sex"] = texts.map(lambda text: _SEXES.get(text, text), na_action="ignore")
     subjects["split"] = _splits(frame, subjects, outcomes, study, src)
-    counts = subjects["split"].value_counts()
-    shown = ", ".join(f"{counts[split]:,} {split}" for split in Split if split in counts)
-    note(f"{len(subjects):,} patients: {shown}.")
+    note(f"{len(subjects):,} patients: {told_splits(subjects['split'])}.")
     return subjects, outcomes
 
 
