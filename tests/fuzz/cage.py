@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from multiprocessing.connection import Connection
@@ -30,7 +30,7 @@ from typing import Any
 from tests.fuzz.cases import Case, damaged, written
 from tests.fuzz.readers import OUT, READERS
 
-MOST_SECONDS = 10
+MOST_SECONDS: float = 10
 """Of computing, as other work may share the processor; of waiting without any, MOST_WAITING."""
 MOST_WAITING = 60
 _MOST_MAKING = 40
@@ -219,9 +219,10 @@ def _computed(pid: int) -> str:
 
 
 class Cage:
-    """One worker, replaced whenever a case has cost it."""
+    """One worker, replaced whenever a case has cost it. work: what it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Callable[[Connection], None] = serve) -> None:
+        self.work = work
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.fuzz.cage"])
         self.process: Any = None
@@ -235,7 +236,7 @@ class Cage:
 
     def _begin(self) -> None:
         self.line, other = self.context.Pipe()
-        self.process = self.context.Process(target=serve, args=(other,), daemon=True)
+        self.process = self.context.Process(target=self.work, args=(other,), daemon=True)
         self.process.start()
         other.close()
 

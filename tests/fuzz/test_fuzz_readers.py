@@ -7,17 +7,16 @@ number of the case, and the command that runs it again.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from models.refusal import LONGEST, sentence
-from tests.fuzz.cage import Cage, outcomes, unlike_a_sentence
+from tests.fuzz.cage import outcomes, unlike_a_sentence
 from tests.fuzz.cases import Case, damaged, drawn, sound, written
-from tests.fuzz.readers import OUT, READERS, Reader
+from tests.fuzz.readers import READERS
+from tests.fuzz.sins import PLANTED, SINS, SinfulCage
 
 SHORT, FULL = 250, 5000
-PLANTED = "planted"
 
 
 def _failures(total: int, first: int) -> list[str]:
@@ -61,86 +60,12 @@ def test_a_case_is_its_number():
 # ---------------------------------------------------------------- the cage finds what is planted
 
 
-def _tracebacks(folder: Path) -> None:
-    raise KeyError("x")
-
-
-def _babbles(folder: Path) -> None:
-    raise ValueError("first line\nsecond line")
-
-
-def _hangs(folder: Path) -> None:
-    while True:
-        pass
-
-
-def _devours(folder: Path) -> None:
-    assert len(bytes([1]) * (96 << 20)) == 96 << 20
-
-
-def _asks_for_more_than_there_is(folder: Path) -> None:
-    try:
-        bytearray(1 << 40)
-    except MemoryError as error:
-        raise ValueError("it is too large.") from error
-
-
-def _dies(folder: Path) -> None:
-    import ctypes
-
-    ctypes.string_at(0)
-
-
-def _litters(folder: Path) -> None:
-    (folder / OUT).mkdir()
-    (folder / OUT / "half").write_text("half a cohort")
-    raise ValueError("it stopped midway.")
-
-
-def _refuses(folder: Path) -> None:
-    raise ValueError(f"{folder}: cannot be read; copy it again.")
-
-
-SINS = {
-    _tracebacks: "KeyError",
-    _babbles: "several lines",
-    _hangs: "computed for more than",
-    _devours: "held 0.1 GB",
-    _asks_for_more_than_there_is: "asked for",
-    _dies: "process died",
-    _litters: "left a/out",
-    _refuses: "",
-}
-
-
-@pytest.mark.parametrize("sin", SINS, ids=lambda sin: sin.__name__)
-def test_the_cage_notices(sin, monkeypatch):
-    planted = Reader(READERS["manifest"].seeds, sin, (ValueError,))
-    monkeypatch.setattr("tests.fuzz.cage.MOST_SECONDS", 0.5)
-    monkeypatch.setattr("tests.fuzz.cage.MOST_BYTES", 64 << 20)
-    with _Planted(planted) as cage:
+@pytest.mark.parametrize("name", SINS)
+def test_the_cage_notices(name):
+    with SinfulCage(name) as cage:
         wrong = cage.outcome(Case(PLANTED, 1)).wrong
-    assert SINS[sin] in wrong
-    assert bool(wrong) == bool(SINS[sin])
-
-
-class _Planted(Cage):
-    """A cage whose worker is forked off here, where the sinner is known."""
-
-    def __init__(self, reader: Reader) -> None:
-        super().__init__()
-        import multiprocessing
-
-        self.context = multiprocessing.get_context("fork")
-        self.reader = reader
-
-    def __enter__(self):
-        READERS[PLANTED] = self.reader
-        return self
-
-    def __exit__(self, *_):
-        del READERS[PLANTED]
-        super().__exit__()
+    assert SINS[name][1] in wrong
+    assert bool(wrong) == bool(SINS[name][1])
 
 
 # ---------------------------------------------------------------- sentences
