@@ -187,18 +187,24 @@ class Encoded:
     attention: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Encoded:
-        """The same encoding on another device."""
+        """The same encoding on another device; one patient repeated travels once."""
+
+        def moved(x: Tensor) -> Tensor:
+            if len(x) > 1 and x.stride(0) == 0:
+                return x[:1].to(device).expand_as(x)
+            return x.to(device)
+
         layout = self.layout
         if isinstance(layout, CodeVocabulary):
-            layout = replace(layout, code_ids=layout.code_ids.to(device))
+            layout = replace(layout, code_ids=moved(layout.code_ids))
         return replace(
             self,
-            tokens=self.tokens.to(device),
-            mask=self.mask.to(device),
-            pooled=self.pooled.to(device),
-            present=self.present.to(device),
+            tokens=moved(self.tokens),
+            mask=moved(self.mask),
+            pooled=moved(self.pooled),
+            present=moved(self.present),
             layout=layout,
-            attention=None if self.attention is None else self.attention.to(device),
+            attention=None if self.attention is None else moved(self.attention),
         )
 
     def take(self, rows: Tensor) -> Encoded:
@@ -293,6 +299,27 @@ class FusionOutput:
     unimodal: Mapping[str, Tensor] = field(default_factory=dict)
     losses: Mapping[str, Tensor] = field(default_factory=dict)
     answers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> FusionOutput:
+        """The same output on another device, but for what a map's gradient is taken by."""
+
+        def each(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: x.to(device) for name, x in parts.items()}
+
+        return replace(
+            self,
+            prediction=self.prediction.to(device),
+            before=each(self.before),
+            after=each(self.after),
+            fused=self.fused.to(device),
+            attention=[
+                replace(a, weights=a.weights.to(device), source=a.used) for a in self.attention
+            ],
+            gates=each(self.gates),
+            unimodal=each(self.unimodal),
+            losses=each(self.losses),
+            answers=each(self.answers),
+        )
 
 
 Inputs = Mapping[str, ModalityInput | Encoded]

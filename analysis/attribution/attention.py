@@ -213,7 +213,7 @@ def _shown(maps: Sequence[AttentionMap], name: str) -> bool:
 
 def _numpy(tensor: Tensor) -> Floats:
     """The one patient of a batch of one, in double precision."""
-    array: Floats = tensor[0].detach().double().numpy()
+    array: Floats = tensor[0].detach().cpu().double().numpy()
     return array
 
 

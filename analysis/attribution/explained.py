@@ -140,7 +140,7 @@ def _gradients(value: Tensor, activations: list[Tensor]) -> Sequence[Tensor | No
 
 def _cam(method: str, A: Tensor, G: Tensor | None) -> npt.NDArray[np.float32]:
     cam = zeros_like_map(A) if G is None else CAMS[method](A, G)
-    return np.ascontiguousarray(cam.float().numpy())
+    return np.ascontiguousarray(cam.float().cpu().numpy())
 
 
 def _at_stored_precision(encoded: Encoded) -> Encoded:

@@ -27,6 +27,7 @@ SPLIT_ORDER = (Split.INTERNAL, Split.EXTERNAL, Split.TUNING, Split.TRAIN)
 EVALUATED = (Split.INTERNAL, Split.EXTERNAL)
 # Patients of one job: enough that handing them out costs nothing, few enough to share out evenly.
 BATCH = 8
+CPU = "cpu"
 # Batches of features between two writings of their file: so much is lost by a kill at most.
 WRITTEN_TOGETHER = 64
 
@@ -56,7 +57,8 @@ class Setting:
     """What every worker has to know; plain enough to be sent to another machine.
 
     trust: {run folder: its trust report or None}, which says what map is shown first. adapters:
-    networks of the operator's own, as 'module:Class'.
+    networks of the operator's own, as 'module:Class'. devices: where networks compute, one for
+    each worker in turn; everything else is computed on the CPU.
     """
 
     cohort: Path
@@ -65,6 +67,7 @@ class Setting:
     training: Mapping[str, Path] = field(default_factory=dict)
     trust: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
+    devices: tuple[str, ...] = (CPU,)
 
 
 @dataclass(frozen=True)

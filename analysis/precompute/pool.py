@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
-from itertools import islice
+from itertools import cycle, islice
 from multiprocessing import get_context, parent_process
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from analysis.precompute.plan import Job, Setting
+from analysis.precompute.plan import CPU, Job, Setting
 from analysis.precompute.work import Done, Worker
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
 
 # Jobs that are handed out before somebody is free: a worker never waits, and however many
 # patients there are, no more than these are held.
@@ -46,7 +49,7 @@ class Serial:
     """Does all jobs here, one after the other."""
 
     def __init__(self, setting: Setting) -> None:
-        self._worker = Worker(setting)
+        self._worker = Worker(setting, device=setting.devices[0])
 
     def __enter__(self) -> Self:
         return self
@@ -62,13 +65,18 @@ class Serial:
 class Processes:
     """Does jobs in `n` processes, which share nothing but the workspace.
 
-    They store what they make themselves. They end with this process, however it ends.
+    They take the setting's devices in turn, and store what they make themselves. They end with
+    this process, however it ends.
     """
 
     def __init__(self, setting: Setting, n: int) -> None:
         self._n = n
+        context = get_context("spawn")
+        devices = context.SimpleQueue()
+        for _, device in zip(range(n), cycle(setting.devices), strict=False):
+            devices.put(device)
         self._pool = ProcessPoolExecutor(
-            n, mp_context=get_context("spawn"), initializer=_begin, initargs=(setting,)
+            n, mp_context=context, initializer=_begin, initargs=(setting, devices)
         )
 
     def __enter__(self) -> Self:
@@ -106,14 +114,14 @@ class Processes:
             ) from error
 
 
-def _begin(setting: Setting) -> None:
+def _begin(setting: Setting, devices: SimpleQueue[str]) -> None:
     """In a new process: opens the cohort, and sees to it that it does not outlive its parent."""
     global _worker
     # Ctrl+C reaches every process of the terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare(setting)
-    _worker = Worker(setting)
+    _worker = Worker(setting, device=devices.get())
 
 
 def prepare(setting: Setting) -> None:
@@ -145,7 +153,8 @@ def _do(job: Job) -> Done:
 class RayCluster:
     """Does jobs on a Ray cluster, one worker a CPU (or `n`), and gets their results sent.
 
-    The workspace must be readable under the same path from every machine (for cohorts, runs and
+    Where the setting's device is no CPU, every worker gets a GPU of the cluster for itself. The
+    workspace must be readable under the same path from every machine (for cohorts, runs and
     encoders); results need no shared folder, they are stored here. address: as `ray.init` takes
     it; 'local' starts a cluster on this machine. Raises PoolError without the extra `ray` and
     where the cluster does not answer.
@@ -170,10 +179,17 @@ class RayCluster:
                 f"no Ray cluster at '{address}' ({' '.join(str(error).split())[:200]}); start one "
                 "with 'ray start --head' or name another address."
             ) from error
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        remote = ray.remote(num_cpus=1)(_RayWorker)
+        on_gpu = setting.devices[0] != CPU
+        there = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
+        if on_gpu and not there:
+            ray.shutdown()
+            raise PoolError(
+                f"the Ray cluster at '{address}' has no GPU; leave --devices out, and it computes "
+                "on its CPUs."
+            )
+        remote = ray.remote(num_cpus=1, num_gpus=int(on_gpu))(_RayWorker)
         self._workers: list[Any] = [
-            remote.remote(setting) for _ in range(max(min(n or cpus, cpus), 1))
+            remote.remote(setting) for _ in range(max(min(n or there, there), 1))
         ]
 
     def __enter__(self) -> Self:
@@ -210,7 +226,8 @@ class _RayWorker:
 
     def __init__(self, setting: Setting) -> None:
         prepare(setting)
-        self._worker = Worker(setting, ship=True)
+        # Ray shows a worker its own GPU only, so that it is the first one.
+        self._worker = Worker(setting, device=setting.devices[0], ship=True)
 
     def do(self, job: Job) -> Done:
         return self._worker.do(job)

@@ -85,11 +85,13 @@ def prepare(
     training: Callable[[Run], Cohort | None],
     encoder_places: Sequence[Path] = (),
     adapters: Sequence[str] = (),
+    devices: Sequence[str] = (plan.CPU,),
 ) -> tuple[list[Planned], Setting]:
     """What is planned from, and what the workers have to know.
 
     runs: looked at one after the other, so a generator need not hold them all. training: the
-    cohort that a run was trained on, where it is at hand. Raises CohortError where a run does not
+    cohort that a run was trained on, where it is at hand. devices: where the workers' networks
+    compute. Raises CohortError where a run does not
     fit the cohort.
     """
     planned, homes, trust = [], {}, {}
@@ -109,6 +111,7 @@ def prepare(
         training=homes,
         trust=trust,
         adapters=tuple(adapters),
+        devices=tuple(devices),
     )
 
 

@@ -31,7 +31,8 @@ from analysis.features import encode_batch
 from analysis.missing.combinations import by_combination
 from analysis.missing.predictions import subset_predictions
 from analysis.outlook import class_names
-from analysis.precompute.plan import Job, Setting, What
+from analysis.precompute.devices import DeviceError
+from analysis.precompute.plan import CPU, Job, Setting, What
 from analysis.predict import predict_stored
 from analysis.representation.population import population
 from analysis.representation.projection import Method
@@ -40,6 +41,7 @@ from analysis.representation.stored import drawable, stored_projection
 from analysis.store import Files, Result, ResultStore, result_key
 from models.checkpoint import Run, load_run
 from models.contracts import Encoded
+from models.placement import place
 
 # Jobs come run by run; one more is kept for the jobs that are still under way.
 KEPT_RUNS = 2
@@ -111,10 +113,11 @@ class WorkStore(ResultStore):
 
 
 class Worker:
-    """Does jobs of one setting."""
+    """Does jobs of one setting, with its networks on one device."""
 
-    def __init__(self, setting: Setting, *, ship: bool = False) -> None:
+    def __init__(self, setting: Setting, *, device: str = CPU, ship: bool = False) -> None:
         self.setting = setting
+        self.device = torch.device(device)
         self.cohort = Cohort.open(setting.cohort)
         self.store = WorkStore(setting.store, ship=ship)
         self._runs: OrderedDict[str, Run] = OrderedDict()
@@ -137,6 +140,11 @@ class Worker:
                     self._of_split(run, job, done)
             except (ValueError, OSError) as error:
                 done.failures.append(_failure(job, None, error))
+            except torch.OutOfMemoryError as error:
+                raise DeviceError(
+                    f"{self.device}: the memory of the device is full; let fewer workers share "
+                    "it, or compute on the CPU."
+                ) from error
         done.computed, done.files = self.store.made, self.store.files
         done.cpu_seconds, done.peak_mib = time.process_time() - begun, peak_mib()
         return done
@@ -144,7 +152,9 @@ class Worker:
     def run(self, folder: str) -> Run:
         """A loaded run; the last two are kept."""
         if folder not in self._runs:
-            self._runs[folder] = load_run(Path(folder), self.setting.encoder_places)
+            run = load_run(Path(folder), self.setting.encoder_places)
+            place(run.model, self.device)
+            self._runs[folder] = run
         self._runs.move_to_end(folder)
         while len(self._runs) > KEPT_RUNS:
             self._runs.popitem(last=False)

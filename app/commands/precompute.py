@@ -62,6 +62,13 @@ def precompute(
             "starts one here). The workspace must be readable from its machines under this path."
         ),
     ] = None,
+    devices: Annotated[
+        str,
+        typer.Option(
+            help="Where networks compute: cpu, cuda (every GPU here, or one a worker of the "
+            "cluster), or cuda:0,cuda:1; a process each, if --jobs says no more."
+        ),
+    ] = "cpu",
     results: Annotated[
         Path | None, typer.Option(help="Store of results; the cohort's workspace if not said.")
     ] = None,
@@ -70,8 +77,9 @@ def precompute(
     """Compute for a whole cohort what the app would compute when a page is opened.
 
     May be stopped at any moment, even by kill -9: the same command goes on from there. The
-    results are the same to the last bit however many processes or machines compute them. A
-    patient who cannot be read is named at the end, with exit code 2; the others are computed.
+    results are the same to the last bit however many processes or machines compute them; those
+    of a GPU differ from the processor's by rounding. A patient who cannot be read is named at
+    the end, with exit code 2; the others are computed.
     """
     with in_one_sentence():
         start_engine()
@@ -80,6 +88,7 @@ def precompute(
         from analysis.store import ResultStore
 
         whats = _whats(what)
+        where = _devices(devices, on_cluster=ray is not None)
         opened, store = Cohort.open(cohort), ResultStore(results or results_of(cohort))
         places = _encoder_places(cohort)
         planned, setting = running.prepare(
@@ -89,6 +98,7 @@ def precompute(
             training=_Training(opened),
             encoder_places=places,
             adapters=tuple(os.environ.get(VARIABLE, "").split()),
+            devices=where,
         )
         with _pool(setting, jobs, ray) as pool, stage_bar(err_console) as say:
             summary = running.precompute(
@@ -101,7 +111,12 @@ def precompute(
                 patients=patients,
                 say=say,
             )
-    answer = {"cohort": opened.spec.name, "what": [str(w) for w in whats], **summary.as_json()}
+    answer = {
+        "cohort": opened.spec.name,
+        "what": [str(w) for w in whats],
+        "devices": list(where),
+        **summary.as_json(),
+    }
     if as_json:
         print_json(answer)
     else:
@@ -124,6 +139,18 @@ def _whats(text: str) -> list[What]:
             "between, or all."
         )
     return [one for one in What if one in names]
+
+
+def _devices(asked: str, *, on_cluster: bool) -> tuple[str, ...]:
+    from analysis.precompute.devices import devices_of
+
+    if not on_cluster:
+        return devices_of(asked)
+    if asked not in ("cpu", "cuda"):
+        raise ValueError(
+            f"--devices {asked}: on a Ray cluster every worker gets its own; write cpu or cuda."
+        )
+    return (asked,)
 
 
 def _encoder_places(cohort: Path) -> list[Path]:
@@ -186,6 +213,7 @@ def _pool(setting: Setting, jobs: int, ray: str | None) -> Pool:
 
     if ray is not None:
         return pool.RayCluster(setting, ray, jobs if jobs > 1 else None)
+    jobs = max(jobs, len(setting.devices))
     return pool.Processes(setting, jobs) if jobs > 1 else pool.Serial(setting)
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from analysis.attribution.case import open_case
 from analysis.explain import default_contexts, find_trust, recommended_map
+from analysis.precompute.devices import DeviceError, devices_of
 from analysis.store import ResultStore
 from app.cli import cli
 from app.patients import PatientDesk
 from app.workspace import Workspace
 from tests.app.toy import BROKEN_COHORT, BROKEN_RUN
+from tests.models.elsewhere import on_path
 
 PATIENTS = 5
 RUNS = ("pe-late", "pe-co_attention")
@@ -115,6 +122,74 @@ def test_who_computes_makes_no_difference_to_the_last_bit(
     assert other["computed"] == len({name.split("/")[0] for name in two})
 
 
+def elsewhere(folder: Path, home: Path, *more: str, runs: tuple[str, ...]) -> dict[str, Any]:
+    """The command in a process of its own, with a device that is not the CPU."""
+    given = [str(home / "runs" / run) for run in runs]
+    given += ["--cohort", str(home / "cohorts" / "pe"), "--json", "--results", str(folder / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "precompute", *given, *more],
+        env={**os.environ, **on_path(folder)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def assert_alike(one: Path, other: Path) -> int:
+    """The same results but for rounding; how many arrays are not the same to the last bit."""
+    assert files(one).keys() >= files(other).keys()
+    rounded = 0
+    for path in sorted(other.rglob("arrays.safetensors")):
+        here, there = load_file(path), load_file(one / path.relative_to(other))
+        assert here.keys() == there.keys()
+        for name, array in here.items():
+            if array.dtype.kind == "f":
+                scale = np.abs(there[name]).max(initial=1e-3)
+                assert np.abs(array - there[name]).max(initial=0) <= 1e-3 * scale, (path, name)
+                rounded += not np.array_equal(array, there[name])
+            else:
+                assert np.array_equal(array, there[name])
+    return rounded
+
+
+def test_one_worker_on_each_device_gives_the_same_but_for_rounding(
+    home: Path, serial: dict[str, Any], tmp_path: Path
+) -> None:
+    what = ("--what", "predictions,parts,missing", "--patients", str(PATIENTS))
+    made = elsewhere(tmp_path, home, *what, "--devices", "cpu,elsewhere", runs=RUNS)
+    assert made["devices"] == ["cpu", "elsewhere:0"]
+    assert made["workers"] == 2
+    assert made["failed"] == []
+    assert made["explained"] == serial["explained"]
+    assert_alike(home / "results", tmp_path / "out")
+    assert len(files(tmp_path / "out")) > 2 * PATIENTS
+
+
+@pytest.mark.slow
+def test_maps_and_sequences_computed_elsewhere(tiny_workspace: Path, tmp_path: Path) -> None:
+    """Class activation maps take their gradient on the device; parts ask it thousands of times."""
+    home = tmp_path / "workspace"
+    shutil.copytree(tiny_workspace, home, ignore=shutil.ignore_patterns("results"))
+    runs = ("pe-co-attention-image-clmbr",)
+    what = ("--what", "predictions,parts,maps", "--patients", "2", "--split", "internal")
+    answer(command(home, *what, runs=runs))
+    made = elsewhere(tmp_path, home, *what, "--devices", "elsewhere", runs=runs)
+    assert made["computed"] > 4
+    assert made["failed"] == []
+    assert assert_alike(home / "results", tmp_path / "out") > 0
+
+
+def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.precompute.devices._number", lambda kind: 3)
+    assert devices_of("cuda") == ("cuda:0", "cuda:1", "cuda:2")
+    assert devices_of("cuda:2, cuda:0") == ("cuda:2", "cuda:0")
+    assert devices_of("cpu,cuda:1,cuda:1") == ("cpu", "cuda:1")
+    with pytest.raises(DeviceError, match="there is 3 of them, from cuda:0 on"):
+        devices_of("cuda:3")
+
+
 def test_maps_of_scans_are_found_under_the_recommended_layer(
     tiny_workspace: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +232,9 @@ def test_maps_of_scans_are_found_under_the_recommended_layer(
     [
         (("--what", "everything"), "choose of predictions, parts"),
         (("--split", "validation"), "choose one of internal"),
+        (("--devices", "gpu"), "torch knows no such device; write cpu, cuda"),
+        (("--devices", "meta"), "there is none; choose one that is there, or cpu"),
+        (("--devices", "cuda:0", "--ray", "local"), "every worker gets its own; write cpu or cuda"),
     ],
 )
 def test_bad_input_in_one_sentence(home: Path, given: tuple[str, ...], words: str) -> None:
