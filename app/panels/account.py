@@ -16,7 +16,7 @@ from app.access import LOCAL, AccessError, AccessFile, Visitor, account_of
 from app.audit.log import AuditError
 from app.figures.text import markdown
 from app.login import providers_of
-from app.panels import audited
+from app.panels import audited, returning
 
 ACCESS_VARIABLE = "FUSIONLENS_ACCESS"
 LOGIN_VARIABLE = "FUSIONLENS_LOGIN"
@@ -63,6 +63,7 @@ def enter() -> Visitor | None:
     except AuditError as error:
         _closed(str(error))
         return None
+    returning.resume()
     return who
 
 
@@ -113,6 +114,7 @@ def _ask(words: str) -> None:
         if st.button(label, key=f"log in {name}", type="primary", icon=":material/login:"):
             st.login(name or None)
     st.caption(theme.NOTICE)
+    returning.remember()
 
 
 def _refused(claims: Mapping[str, Any], contact: str) -> None:

@@ -32,6 +32,7 @@ _LAYOUT = """
 [data-testid="stMainBlockContainer"] {
   padding-top: 4.5rem; padding-bottom: 2rem; max-width: 1500px;
 }
+.st-key-returning { display: none; }
 """
 log = logging.getLogger(__name__)
 
