@@ -70,8 +70,19 @@ class Game:
     def balance(self) -> ConfidenceInterval:
         """Normalised entropy of the Shapley values, 1 alike and 0 one alone."""
         own, sample = self.shares
-        drawn = balance(np.nan_to_num(sample))
-        return percentile_interval(float(balance(np.nan_to_num(own))), drawn[~np.isnan(drawn)])
+        return _bounded(float(balance(np.nan_to_num(own))), balance(np.nan_to_num(sample)))
+
+
+def _bounded(value: float, sample: Floats) -> ConfidenceInterval:
+    """The interval of a number between 0 and 1, from resamples (b,) without those that are nan.
+
+    Resamples scatter away from a bound, to one side of a value beside it only; the interval then
+    reaches to the value.
+    """
+    found = percentile_interval(value, sample[~np.isnan(sample)])
+    return ConfidenceInterval(
+        found.value, min(found.low, found.value), max(found.high, found.value)
+    )
 
 
 def by_code(found: SubsetPredictions) -> Floats:
@@ -155,9 +166,7 @@ def cohort_shapley(game: Game) -> dict[str, Any]:
             {
                 "modality": name,
                 "value": interval_json(game.interval(weights)),
-                "share": interval_json(
-                    percentile_interval(float(own[i]), sample[i][~np.isnan(sample[i])])
-                ),
+                "share": interval_json(_bounded(float(own[i]), sample[i])),
                 "alone": interval_json(game.score(1 << i)),
             }
             for i, (name, weights) in enumerate(

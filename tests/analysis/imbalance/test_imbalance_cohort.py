@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from analysis.classification.evaluation import label_data
 from analysis.evaluation import survival_data
-from analysis.imbalance.cohort import cohort_shapley, score_game, utilisation
+from analysis.imbalance.cohort import Game, cohort_shapley, score_game, utilisation
 from analysis.imbalance.scores import Scorer
 from analysis.missing.combinations import by_combination
 from analysis.missing.predictions import subset_predictions
@@ -73,3 +73,15 @@ def test_too_few_patients_have_no_score(runs, cohort):
     scorer = Scorer.of_patients(runs["time"], cohort, few)
     assert "too few" in scorer.undefined
     assert np.isnan(scorer.of(np.zeros((2, 6, 1)))).all()
+
+
+def test_a_balance_beside_its_bound_lies_in_its_interval():
+    """Two modalities that add the same: every resample scatters below a balance of 1."""
+    random = np.random.default_rng(0)
+    a, b = 0.5 + 0.2 + random.normal(0, 0.03, (2, 400))
+    sample = np.stack([np.full(400, 0.5), a, b, a + b - 0.5])
+    game = Game(("ct", "ehr"), np.array([0.5, 0.7, 0.7, 0.9]), sample)
+    assert game.balance.value == game.balance.high == pytest.approx(1)
+    assert 0.9 < game.balance.low < 1
+    nothing = Game(("ct", "ehr"), np.full(4, 0.5), np.full((4, 9), 0.5))
+    assert np.isnan([nothing.balance.value, nothing.balance.low, nothing.balance.high]).all()
