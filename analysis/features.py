@@ -29,6 +29,7 @@ from analysis.cohort.dataset import CohortDataset, EventReading, Reading, collat
 from analysis.cohort.readers.index import feature_subjects
 from analysis.cohort.schema import CohortError
 from analysis.partial import clear_stale, owned_folder
+from analysis.writable import writable
 from models.contracts import (
     Columns,
     Encoded,
@@ -232,11 +233,14 @@ def _open(path: Path) -> Any:
 class Pending:
     """What a feature file still lacks of the patients asked for.
 
-    batches: patients to be encoded together, in order; the same patients are always put together
-    in the same way, whoever encodes them, so that the file is the same to the last bit.
+    path: the file so far. target: where it is written, which is elsewhere for a cohort that may
+    only be read. batches: patients to be encoded together, in order; the same patients are always
+    put together in the same way, whoever encodes them, so that the file is the same to the last
+    bit.
     """
 
     path: Path
+    target: Path
     batches: tuple[Ids, ...]
 
 
@@ -254,6 +258,9 @@ def pending_features(
     Raises CohortError when some have the modality only as features of another encoder.
     """
     path = feature_path(cohort.folder, modality, encoder_hash)
+    target = writable(path.parent.parent) / modality / path.name
+    if target.is_file():
+        path = target
     have = stored_subjects(path)
     asked = np.unique(np.asarray(subject_ids, np.int64))
     raw = cohort.having(modality, asked)
@@ -270,7 +277,7 @@ def pending_features(
         length = [table.rows(int(s)).stop - table.rows(int(s)).start for s in wanted]
         wanted = wanted[np.argsort(length, kind="stable")]
     starts = range(0, len(wanted), batch_size)
-    return Pending(path, tuple(wanted[start : start + batch_size] for start in starts))
+    return Pending(path, target, tuple(wanted[start : start + batch_size] for start in starts))
 
 
 def encode_batch(
@@ -314,5 +321,5 @@ def ensure_features(
         done += len(batch)
         if progress is not None:
             progress(done, n)
-    writer.write(found.path)
-    return found.path
+    writer.write(found.target)
+    return found.target

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from analysis.partial import clear_stale, owned_folder
+from analysis.writable import writable
 
 RESULT_FILE, ARRAYS_FILE = "result.json", "arrays.safetensors"
 LISTED_FOLDER = ".listed"
@@ -70,14 +71,27 @@ def result_files(
 
 
 class ResultStore:
-    """A folder of results."""
+    """A folder of results. One that may only be read is added to in its stand-in."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
+    @property
+    def home(self) -> Path:
+        """Where results are written."""
+        return writable(self.folder)
+
+    @property
+    def _homes(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys((self.home, self.folder)))
+
     def get(self, parameters: Mapping[str, Any]) -> Result | None:
         """The result of these parameters, or None. A damaged one is removed and made again."""
-        home = self.folder / result_key(parameters)
+        key = result_key(parameters)
+        found = (self._read(home / key) for home in self._homes)
+        return next((result for result in found if result is not None), None)
+
+    def _read(self, home: Path) -> Result | None:
         path = home / RESULT_FILE
         if not path.is_file():
             return None
@@ -97,7 +111,8 @@ class ResultStore:
 
     def has(self, parameters: Mapping[str, Any]) -> bool:
         """Whether a result of these parameters is stored; it is not read."""
-        return (self.folder / result_key(parameters) / RESULT_FILE).is_file()
+        key = result_key(parameters)
+        return any((home / key / RESULT_FILE).is_file() for home in self._homes)
 
     def put(
         self,
@@ -113,9 +128,10 @@ class ResultStore:
 
     def put_files(self, key: str, files: Files) -> None:
         """Store what `result_files` made, here or on another machine."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        home = self.folder / key
-        with owned_folder(self.folder, ".partial-") as partial:
+        folder = self.home
+        folder.mkdir(parents=True, exist_ok=True)
+        home = folder / key
+        with owned_folder(folder, ".partial-") as partial:
             for name, content in files.items():
                 (partial / name).write_bytes(content)
             partial.chmod(0o755)
@@ -136,15 +152,15 @@ class ResultStore:
 
     def keys(self) -> frozenset[str]:
         """The keys of all results."""
-        try:
-            with os.scandir(self.folder) as entries:
-                return frozenset(e.name for e in entries if not e.name.startswith("."))
-        except FileNotFoundError:
-            return frozenset()
+        found: set[str] = set()
+        for home in self._homes:
+            with suppress(FileNotFoundError), os.scandir(home) as entries:
+                found.update(e.name for e in entries if not e.name.startswith("."))
+        return frozenset(found)
 
     def clear_stale(self) -> int:
         """Remove what killed processes left half written; returns how many folders that were."""
-        return clear_stale(self.folder, ".partial-*")
+        return clear_stale(self.home, ".partial-*")
 
     # ------------------------------------------------------------ results that are listed
 
@@ -153,36 +169,35 @@ class ResultStore:
 
         A key may be listed whose result is not there (yet): `get` gives None.
         """
-        home = self._listed(method)
-        if not home.is_dir():
-            return self._begin_list(method)
-        found = {}
-        for path in sorted(home.glob("[!.]*.json")):
-            with suppress(OSError, ValueError):
-                found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Mapping[str, Any]] = {}
+        for home in self._homes:
+            listed = _listed(home, method)
+            if not listed.is_dir():
+                found |= self._begin_list(home, method)
+            for path in sorted(listed.glob("[!.]*.json")):
+                with suppress(OSError, ValueError):
+                    found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
     def _list(self, method: str, parameters: Mapping[str, Any]) -> None:
         """Before the result itself, so that no kill leaves one that is not listed."""
-        if not self._listed(method).is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._begin_list(method)
-        _write_entry(self._listed(method), parameters)
+        home = self.home
+        if not _listed(home, method).is_dir():
+            home.mkdir(parents=True, exist_ok=True)
+            self._begin_list(home, method)
+        _write_entry(_listed(home, method), parameters)
 
-    def _listed(self, method: str) -> Path:
-        return self.folder / LISTED_FOLDER / method
-
-    def _begin_list(self, method: str) -> dict[str, Mapping[str, Any]]:
+    def _begin_list(self, folder: Path, method: str) -> dict[str, Mapping[str, Any]]:
         """Read through a store that has no list yet; keep the list where it can be written."""
         found: dict[str, Mapping[str, Any]] = {}
         mark = f'"method": "{method}"'.encode()
-        for path in self.folder.glob(f"[!.]*/{RESULT_FILE}"):
+        for path in folder.glob(f"[!.]*/{RESULT_FILE}"):
             with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as stream:
                 if mark in stream.read(400):
                     stream.seek(0)
                     found[path.parent.name] = json.load(stream)["parameters"]
-        home = self._listed(method)
-        if self.folder.is_dir():
+        home = _listed(folder, method)
+        if folder.is_dir():
             with suppress(OSError):  # a store that may only be read
                 home.parent.mkdir(parents=True, exist_ok=True)
                 with owned_folder(home.parent, ".partial-") as partial:
@@ -191,6 +206,10 @@ class ResultStore:
                     partial.chmod(0o755)
                     partial.rename(home)
         return found
+
+
+def _listed(folder: Path, method: str) -> Path:
+    return folder / LISTED_FOLDER / method
 
 
 def _write_entry(folder: Path, parameters: Mapping[str, Any]) -> None:

@@ -337,7 +337,7 @@ class PatientDesk:
         Measured on the cohort the run is used on, else on the one it was trained on, else the one
         that came with the run.
         """
-        folder = self.store.folder
+        folder = self.store.home
         stamp = folder.stat().st_mtime_ns if folder.is_dir() else 0
         key = (run.hash, cohort.fingerprint)
         with self._lock:

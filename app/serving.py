@@ -11,10 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.store import ResultStore
 from app.access import read_access
 from app.audit.log import FILE, AuditError, AuditLog, read_key
 from app.login import LoginError, is_loopback, need_client, read_login
-from app.workspace import Workspace
+from app.workspace import RESULTS, Workspace
 
 OFF = "none"  # instead of the address of an audit log
 MAIN = Path(__file__).parent / "main.py"
@@ -106,6 +107,12 @@ def prepare(guard: Guard, workspace: Path, address: str) -> Prepared:
     names = " ".join(dict.fromkeys(hosts)) if known else "*"
     made.environment["STREAMLIT_SERVER_ALLOWED_HOSTS"] = names
     _prepare_audit(guard, workspace, made)
+    results = ResultStore(workspace / RESULTS)
+    if results.home != results.folder:
+        made.said.append(
+            f"{workspace} may only be read; what is computed of it is kept in "
+            f"{results.home.parents[1]}."
+        )
     return made
 
 

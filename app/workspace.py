@@ -63,6 +63,7 @@ from models.checkpoint import (
     read_config,
 )
 
+RESULTS = "results"
 KEPT_POPULATIONS = 4
 EVALUATED_SPLITS = ("internal", "external")
 SIGNIFICANT = 0.05
@@ -180,7 +181,7 @@ class Workspace:
                 f"{self.folder}: there is no such folder; make a workspace with "
                 "'fusionlens sample' or name an existing one."
             )
-        self.store = ResultStore(self.folder / "results")
+        self.store = ResultStore(self.folder / RESULTS)
         # What killed processes left half written; what a living one is writing stays.
         self.store.clear_stale()
         for part in ("cohorts", "runs"):

@@ -112,11 +112,15 @@ class Planned:
 
 @dataclass(frozen=True)
 class Features:
-    """Some of what the features of one frozen encoder lack: batches in the file's own order."""
+    """Some of what the features of one frozen encoder lack: batches in the file's own order.
+
+    path: the file so far, target: where it is written.
+    """
 
     modality: str
     encoder: str
     path: Path
+    target: Path
     jobs: tuple[Job, ...]
 
 
@@ -159,7 +163,7 @@ def features(runs: Sequence[Planned], cohort: Cohort, asked: Sequence[Ids]) -> I
                 ]
                 for start in range(0, len(jobs), WRITTEN_TOGETHER):
                     some = tuple(jobs[start : start + WRITTEN_TOGETHER])
-                    yield Features(name, weights, found.path, some)
+                    yield Features(name, weights, found.path, found.target, some)
 
 
 def predictions(run: Planned, cohort: Cohort) -> Iterator[Job]:

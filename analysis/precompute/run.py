@@ -202,13 +202,14 @@ def _write_features(wanted: Features, pool: Pool, summary: Summary, tell: Say) -
         made[one.job] = one
         tell(ENCODING, sum(len(job.patients) for job in made), n)
     writer = FeatureWriter(wanted.modality, wanted.encoder)
-    writer.take_over(wanted.path)
+    # What an earlier part of the same file has added lies there.
+    writer.take_over(wanted.target if wanted.target.is_file() else wanted.path)
     for job in wanted.jobs:
         encoded = made[job].encoded
         if encoded is not None:
             writer.add(made[job].kept, encoded)
             summary.features += len(made[job].kept)
-    writer.write(wanted.path)
+    writer.write(wanted.target)
 
 
 def _peak(one: Done, summary: Summary) -> None:
