@@ -165,13 +165,19 @@ def predict_stored(
     """
     if isinstance(run, ExternalRun):
         return _imported(run, cohort, split, everyone)
-    found = read_stored(run.config, run.hash, cohort, split, store, everyone=everyone)
-    if found is not None:
-        return found
-    ids, parameters = _asked(run.config, run.hash, cohort, split, everyone)
-    made = predict(run, cohort, ids, progress)
-    store.put(parameters, {"run": run.config.name, "n": len(ids)}, _pack(made))
-    return made
+
+    def stored() -> Predictions | None:
+        return read_stored(run.config, run.hash, cohort, split, store, everyone=everyone)
+
+    found = stored()
+    if found is None:
+        with store.turn:
+            found = stored()
+            if found is None:
+                ids, parameters = _asked(run.config, run.hash, cohort, split, everyone)
+                found = predict(run, cohort, ids, progress)
+                store.put(parameters, {"run": run.config.name, "n": len(ids)}, _pack(found))
+    return found
 
 
 def _imported(run: ExternalRun, cohort: Cohort, split: str, everyone: bool) -> Predictions:

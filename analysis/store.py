@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,15 @@ def result_files(
 
 
 class ResultStore:
-    """A folder of results. One that may only be read is added to in its stand-in."""
+    """A folder of results. One that may only be read is added to in its stand-in.
 
-    def __init__(self, folder: Path) -> None:
+    turn: held while a result is made, and not while one is read; a re-entrant lock where several
+    threads share the store, since a result may be made of others.
+    """
+
+    def __init__(self, folder: Path, turn: AbstractContextManager[Any] | None = None) -> None:
         self.folder = Path(folder)
+        self.turn: AbstractContextManager[Any] = nullcontext() if turn is None else turn
 
     @property
     def home(self) -> Path:
@@ -145,10 +150,20 @@ class ResultStore:
         self,
         parameters: Mapping[str, Any],
         make: Callable[[], tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]]],
+        fits: Callable[[Result], bool] | None = None,
     ) -> Result:
-        """The stored result, or a new one from `make`."""
-        found = self.get(parameters)
-        return found if found is not None else self.put(parameters, *make())
+        """The stored result, or a new one from `make`, also in place of one that does not fit."""
+
+        def stored() -> Result | None:
+            found = self.get(parameters)
+            return found if found is None or fits is None or fits(found) else None
+
+        found = stored()
+        if found is not None:
+            return found
+        with self.turn:
+            # Whoever had the turn before may have made this very result.
+            return stored() or self.put(parameters, *make())
 
     def keys(self) -> frozenset[str]:
         """The keys of all results."""

@@ -39,44 +39,37 @@ class ModalityDesk:
     def prepare(self, task: Task, run: Run, split: str, progress: Progress | None = None) -> str:
         """Predict under every combination, the long part; returns the design in words."""
         cohort = self.workspace.cohort(task.cohort)
-        with self.workspace.work:
-            return subset_predictions(run, cohort, split, self.store, progress).design.words
+        return subset_predictions(run, cohort, split, self.store, progress).design.words
 
     def combinations(
         self, task: Task, run: Run, split: str, population: Population
     ) -> dict[str, Any]:
         """`by_combination` of a population."""
         cohort = self.workspace.cohort(task.cohort)
-        with self.workspace.work:
-            return by_combination(run, cohort, split, self.store, population=population)
+        return by_combination(run, cohort, split, self.store, population=population)
 
     def natural(self, task: Task, run: Run, split: str) -> dict[str, Any]:
         """`by_pattern`."""
-        with self.workspace.work:
-            return by_pattern(run, self.workspace.cohort(task.cohort), split, self.store)
+        return by_pattern(run, self.workspace.cohort(task.cohort), split, self.store)
 
     def drop(self, task: Task, run: Run, split: str) -> dict[str, Any]:
         """`drop_curve`."""
-        with self.workspace.work:
-            return drop_curve(run, self.workspace.cohort(task.cohort), split, self.store)
+        return drop_curve(run, self.workspace.cohort(task.cohort), split, self.store)
 
     def monotonicity(self, task: Task, run: Run, split: str) -> dict[str, Any]:
         """`monotonicity`."""
-        with self.workspace.work:
-            return monotonicity(run, self.workspace.cohort(task.cohort), split, self.store)
+        return monotonicity(run, self.workspace.cohort(task.cohort), split, self.store)
 
     def changes(self, task: Task, run: Run, split: str) -> pd.DataFrame:
         """Every patient's loss with and without each modality."""
-        with self.workspace.work:
-            return changes(run, self.workspace.cohort(task.cohort), split, self.store)
+        return changes(run, self.workspace.cohort(task.cohort), split, self.store)
 
     def availability(
         self, task: Task, run: Run, progress: Progress | None = None
     ) -> dict[str, Any]:
         """`availability` over all splits and sites."""
-        with self.workspace.work:
-            cohort = self.workspace.cohort(task.cohort)
-            return availability(run, cohort, self.store, progress=progress)
+        cohort = self.workspace.cohort(task.cohort)
+        return availability(run, cohort, self.store, progress=progress)
 
     def patient(self, case: Case) -> dict[str, Any]:
         """`patient_combinations`; milliseconds, so not stored."""
@@ -91,14 +84,12 @@ class ModalityDesk:
         """`imbalance_report` against the task's own unimodal runs."""
         cohort = self.workspace.cohort(task.cohort)
         unimodal = unimodal_of(run, self.workspace.usable_runs(task)[0])
-        with self.workspace.work:
-            return imbalance_report(run, cohort, split, self.store, unimodal, progress=progress)
+        return imbalance_report(run, cohort, split, self.store, unimodal, progress=progress)
 
     def shares(self, task: Task, run: Run, split: str) -> PatientShares:
         """Every patient's own shares, from predictions that are stored."""
-        with self.workspace.work:
-            cohort = self.workspace.cohort(task.cohort)
-            return shares_of_run(run, cohort, split, self.store)[0]
+        cohort = self.workspace.cohort(task.cohort)
+        return shares_of_run(run, cohort, split, self.store)[0]
 
     def balance_points(
         self, task: Task, run: Run, scope: str, progress: Progress | None = None
@@ -122,8 +113,7 @@ class ModalityDesk:
             cohort = self.workspace.cohort(one.cohort)
             unimodal = unimodal_of(fused_run, usable)
             try:
-                with self.workspace.work:
-                    point = balance_point(fused_run, cohort, split, self.store, unimodal)
+                point = balance_point(fused_run, cohort, split, self.store, unimodal)
             except CohortError as error:
                 left_out[fused_run.config.name] = str(error)
                 continue

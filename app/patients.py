@@ -125,9 +125,8 @@ class PatientDesk:
         for name in cohort.spec.modalities:
             frame[f"has {name}"] = there[name]
         if not self.has_predictions(task, run):
-            with self.workspace.work:
-                for split in _splits_of(cohort):
-                    predict_stored(run, cohort, split, self.store, everyone=True)
+            for split in _splits_of(cohort):
+                predict_stored(run, cohort, split, self.store, everyone=True)
             self.training_risks(run)
         every = {}
         for entry in self.workspace.runs(task):
@@ -294,38 +293,34 @@ class PatientDesk:
         progress: Progress | None = None,
     ) -> Attribution:
         """Shares of a modality's parts, stored."""
-        with self.workspace.work:
-            return stored_attribution(
-                case,
-                modality,
-                target,
-                self.store,
-                method=method,
-                contexts=contexts,
-                budget=budget,
-                progress=progress,
-            )
+        return stored_attribution(
+            case,
+            modality,
+            target,
+            self.store,
+            method=method,
+            contexts=contexts,
+            budget=budget,
+            progress=progress,
+        )
 
     def volume_map(
         self, case: Case, modality: str, target: Target, method: str, layer: str | None
     ) -> VolumeMap:
         """A map over the patient's scan, stored."""
-        with self.workspace.work:
-            return stored_map(case, modality, target, self.store, method=method, layer=layer)
+        return stored_map(case, modality, target, self.store, method=method, layer=layer)
 
     def signal_map(
         self, case: Case, modality: str, target: Target, method: str, layer: str | None
     ) -> SignalMap:
         """A map over the leads and time of the patient's signal, stored."""
-        with self.workspace.work:
-            return stored_signal_map(case, modality, target, self.store, method=method, layer=layer)
+        return stored_signal_map(case, modality, target, self.store, method=method, layer=layer)
 
     def video_map(
         self, case: Case, modality: str, target: Target, method: str, layer: str | None
     ) -> VideoMap:
         """A map over the patient's videos, stored."""
-        with self.workspace.work:
-            return stored_video_map(case, modality, target, self.store, method=method, layer=layer)
+        return stored_video_map(case, modality, target, self.store, method=method, layer=layer)
 
     def trust(self, case: Case) -> Mapping[str, Any] | None:
         """`trust_of` the case's run and cohort."""
@@ -348,14 +343,12 @@ class PatientDesk:
 
     def feature_attention(self, case: Case, split: str) -> Mapping[str, FeatureAttention]:
         """Mean attention between features by outcome group of a split, stored."""
-        with self.workspace.work:
-            return by_outcome(case.run, case.cohort, split, self.store)
+        return by_outcome(case.run, case.cohort, split, self.store)
 
     def similar(self, case: Case, k: int = 8) -> pd.DataFrame:
         """Training patients whom the run sees alike, with their outcomes."""
-        with self.workspace.work:
-            among = self.workspace.training_cohort(case.run.config)
-            return similar_patients(case, self.store, k, among=among)
+        among = self.workspace.training_cohort(case.run.config)
+        return similar_patients(case, self.store, k, among=among)
 
 
 def modalities_of(case: Case, *kinds: Kind) -> list[str]:

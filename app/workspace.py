@@ -181,7 +181,8 @@ class Workspace:
                 f"{self.folder}: there is no such folder; make a workspace with "
                 "'fusionlens sample' or name an existing one."
             )
-        self.store = ResultStore(self.folder / RESULTS)
+        # Two sessions that compute at once only delay each other; who reads, waits for nobody.
+        self.store = ResultStore(self.folder / RESULTS, turn=threading.RLock())
         # What killed processes left half written; what a living one is writing stays.
         self.store.clear_stale()
         for part in ("cohorts", "runs"):
@@ -192,7 +193,7 @@ class Workspace:
         self._hashes: dict[tuple[str, float], str] = {}
         self._summaries: dict[tuple[str, float], CohortSummary] = {}
         self._populations: OrderedDict[tuple[str, str, str], Population] = OrderedDict()
-        self._work = threading.Lock()
+        self._populating = threading.Lock()
 
     @property
     def encoders(self) -> Path:
@@ -292,11 +293,6 @@ class Workspace:
                 except RunError as error:
                     raise WorkspaceError(str(error)) from error
             return self._runs[key]
-
-    @property
-    def work(self) -> threading.Lock:
-        """Held by whoever computes: two sessions that compute at once only delay each other."""
-        return self._work
 
     def training_cohort(self, config: RunConfig) -> Cohort | None:
         """The cohort that a run was trained on, if it is here: by what it states, else by name."""
@@ -410,14 +406,13 @@ class Workspace:
             try:
                 for part, split in enumerate(needed):
                     before = number * len(wanted) + part
-                    with self._work:
-                        predict_stored(
-                            run,
-                            cohort,
-                            split,
-                            self.store,
-                            partial(_tell, progress, run, before, len(runs) * len(wanted)),
-                        )
+                    predict_stored(
+                        run,
+                        cohort,
+                        split,
+                        self.store,
+                        partial(_tell, progress, run, before, len(runs) * len(wanted)),
+                    )
                     _tell(progress, run, before, len(runs) * len(wanted), 1, 1)
                 good.append(run)
             except (ValueError, OSError) as error:  # CohortError and RunError are ValueErrors
@@ -439,10 +434,9 @@ class Workspace:
     ) -> dict[str, Any]:
         """The very content of `fusionlens evaluate --json` for these runs; stored."""
         evaluated = evaluate if task.kind == "survival" else evaluate_labels
-        with self._work:
-            runs = _picked(task, names, *self.predicting_runs(task))
-            cohort = self.cohort(task.cohort)
-            return evaluated(runs, cohort, split, self.store, progress=progress)
+        runs = _picked(task, names, *self.predicting_runs(task))
+        cohort = self.cohort(task.cohort)
+        return evaluated(runs, cohort, split, self.store, progress=progress)
 
     def dossier(
         self,
@@ -455,36 +449,33 @@ class Workspace:
     ) -> dict[str, Any]:
         """The very content of `fusionlens report --json` for these runs; its parts are stored."""
         single = self.single_runs(task)
-        with self._work:
-            return dossier(
-                _picked(task, names, *self.predicting_runs(task)),
-                self.cohort(task.cohort),
-                splits,
-                self.store,
-                single=single,
-                horizon_days=horizon_days,
-                threshold=threshold,
-                progress=progress,
-            )
+        return dossier(
+            _picked(task, names, *self.predicting_runs(task)),
+            self.cohort(task.cohort),
+            splits,
+            self.store,
+            single=single,
+            horizon_days=horizon_days,
+            threshold=threshold,
+            progress=progress,
+        )
 
     def combinations(self, task: Task, name: str, split: str) -> dict[str, Any]:
         """A run with every combination of its modalities, on the same patients; stored."""
-        with self._work:
-            (run,) = self._named(task, [name])
-            return by_combination(run, self.cohort(task.cohort), split, self.store)
+        (run,) = self._named(task, [name])
+        return by_combination(run, self.cohort(task.cohort), split, self.store)
 
     def retrieval(
         self, task: Task, name: str, split: str, pool_size: int | None = None
     ) -> dict[str, Any]:
         """How well a run finds a patient's other modalities from one of them; stored."""
-        with self._work:
-            (run,) = self._named(task, [name])
-            cohort = self.cohort(task.cohort)
-            return evaluate_retrieval(run, cohort, split, self.store, pool_size)
+        (run,) = self._named(task, [name])
+        cohort = self.cohort(task.cohort)
+        return evaluate_retrieval(run, cohort, split, self.store, pool_size)
 
     def population(self, task: Task, name: str, split: str) -> Population:
         """The patients of a split, or of 'all', as a run represents them; the last few are kept."""
-        with self._work:
+        with self._populating:
             (run,) = self._named(task, [name])
             cohort = self.cohort(task.cohort)
             key = (run.hash, cohort.fingerprint, split)
@@ -502,8 +493,7 @@ class Workspace:
         self, people: Population, progress: Progress | None = None
     ) -> dict[str, Any]:
         """The very measures of `fusionlens represent --json`; stored."""
-        with self._work:
-            return representation(people, self.store, progress=progress)
+        return representation(people, self.store, progress=progress)
 
     def risk_groups(
         self,
@@ -515,10 +505,9 @@ class Workspace:
         ticks_days: Sequence[float] | None = None,
     ) -> KaplanMeierSplit:
         """Kaplan-Meier curves by predicted risk; the cut comes from training and tuning."""
-        with self._work:
-            cohort = self.cohort(task.cohort)
-            (run,) = _picked(task, [name], *self.predicting_runs(task))
-            return risk_groups(run, cohort, split, self.store, rule, horizon_days, ticks_days)
+        cohort = self.cohort(task.cohort)
+        (run,) = _picked(task, [name], *self.predicting_runs(task))
+        return risk_groups(run, cohort, split, self.store, rule, horizon_days, ticks_days)
 
     def _named(self, task: Task, names: Sequence[str]) -> list[Run]:
         """Usable runs by the names in their configs, which copied folders may not share."""

@@ -27,6 +27,8 @@ from analysis.store import Result, ResultStore
 # Raised whenever a method would answer otherwise than before.
 VERSION = 3
 Progress = Callable[[int, int], None]
+Packed = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
+"""Content and arrays of a result."""
 
 
 def inputs_digest(case: Case, modality: str) -> str:
@@ -68,12 +70,13 @@ def stored_attribution(
     """`explain_modality`, computed once."""
     options = _options(contexts, budget, agreement, seed)
     parameters = _key(case, modality, target, method, **options)
-    found = store.get(parameters)
-    if found is None:
-        made = explain_modality(case, modality, target, method=method, progress=progress, **options)
-        found = store.put(parameters, *_pack_attribution(made))
-        return made
-    return _unpack_attribution(found)
+
+    def make() -> Packed:
+        return _pack_attribution(
+            explain_modality(case, modality, target, method=method, progress=progress, **options)
+        )
+
+    return _unpack_attribution(store.compute(parameters, make))
 
 
 def is_stored(
@@ -109,12 +112,11 @@ def stored_map(
 ) -> VolumeMap:
     """`volume_map`, computed once."""
     parameters = _key(case, modality, target, method, layer=layer, seed=seed)
-    found = store.get(parameters)
-    if found is None:
-        made = volume_map(case, modality, target, method, layer, seed=seed)
-        store.put(parameters, *_pack_map(made))
-        return made
-    return _unpack_map(found)
+
+    def make() -> Packed:
+        return _pack_map(volume_map(case, modality, target, method, layer, seed=seed))
+
+    return _unpack_map(store.compute(parameters, make))
 
 
 def stored_signal_map(
@@ -128,11 +130,12 @@ def stored_signal_map(
 ) -> SignalMap:
     """`signal_map`, computed once."""
     parameters = _key(case, modality, target, method, layer=layer)
-    found = store.get(parameters)
-    if found is None:
+
+    def make() -> Packed:
         made = signal_map(case, modality, target, method, layer)
-        store.put(parameters, _plain_fields(made), {"values": made.values})
-        return made
+        return _plain_fields(made), {"values": made.values}
+
+    found = store.compute(parameters, make)
     content = dict(found.content)
     subject, leads = Subject(**content.pop("subject")), tuple(content.pop("leads"))
     return SignalMap(subject=subject, leads=leads, **content, values=found.arrays["values"])
@@ -149,11 +152,12 @@ def stored_video_map(
 ) -> VideoMap:
     """`video_map`, computed once."""
     parameters = _key(case, modality, target, method, layer=layer)
-    found = store.get(parameters)
-    if found is None:
+
+    def make() -> Packed:
         made = video_map(case, modality, target, method, layer)
-        store.put(parameters, _plain_fields(made), {"values": made.values})
-        return made
+        return _plain_fields(made), {"values": made.values}
+
+    found = store.compute(parameters, make)
     content = dict(found.content)
     subject, views = Subject(**content.pop("subject")), tuple(content.pop("views"))
     return VideoMap(subject=subject, views=views, **content, values=found.arrays["values"])
@@ -169,7 +173,7 @@ def _plain_fields(made: SignalMap | VideoMap) -> dict[str, Any]:
 # ---------------------------------------------------------------- to and from plain JSON
 
 
-def _pack_attribution(made: Attribution) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def _pack_attribution(made: Attribution) -> Packed:
     content = {
         "subject": subject_json(made.subject),
         "modality": made.modality,
@@ -200,7 +204,7 @@ def _unpack_attribution(found: Result) -> Attribution:
     )
 
 
-def _pack_map(made: VolumeMap) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def _pack_map(made: VolumeMap) -> Packed:
     content = {
         "subject": subject_json(made.subject),
         **{

@@ -129,13 +129,12 @@ def subset_predictions(
         "design": design.parameters,
         "version": 1,
     }
-    found = store.get(parameters)
-    if found is None or not np.array_equal(found.arrays["subject_id"], ids):
-        found = store.put(
-            parameters,
-            {"run": run.config.name, "n": len(ids), "design": design.words},
-            _made(run, cohort, split, store, design, progress),
-        )
+
+    def make() -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        content = {"run": run.config.name, "n": len(ids), "design": design.words}
+        return content, _made(run, cohort, split, store, design, progress)
+
+    found = store.compute(parameters, make, lambda r: np.array_equal(r.arrays["subject_id"], ids))
     return SubsetPredictions(
         run=run.config.name,
         run_hash=run.hash,

@@ -252,10 +252,10 @@ def train_arguments(cohort: Path, out: Path, epochs: int = 30) -> list[str]:
 def test_training_goes_on_after_kill_9(cohort, tmp_path):
     """A killed run, started again, is the run that was never killed."""
     whole = tmp_path / "whole"
-    assert fusionlens(*train_arguments(cohort, whole)).returncode == 0
+    assert fusionlens(*train_arguments(cohort, whole, epochs=10)).returncode == 0
     out = tmp_path / "killed"
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", *train_arguments(cohort, out)],
+        [sys.executable, "-m", "app.cli", *train_arguments(cohort, out, epochs=10)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -267,7 +267,7 @@ def test_training_goes_on_after_kill_9(cohort, tmp_path):
     process.wait()
     assert last.is_file()
     assert not out.exists()
-    again = fusionlens(*train_arguments(cohort, out))
+    again = fusionlens(*train_arguments(cohort, out, epochs=10))
     assert again.returncode == 0, again.stderr
     opened = Cohort.open(cohort)
     ids = opened.subject_ids("internal")

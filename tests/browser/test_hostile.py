@@ -136,7 +136,8 @@ def test_addresses_are_answered_in_words_and_touch_no_file(reader: Reader) -> No
     ):
         names = ("workspace", "task", "strategy", "compare", "patient", "section", "split")
         query = urlencode(dict.fromkeys(names, asked))
-        for page in ("patient", "modalities"):
+        # One page reads the address like the other; both get what is most like an attack.
+        for page in ("patient", "modalities") if "/" in asked else ("patient",):
             reader.open(page, query)
             check(reader, f"{page} {asked[:20]}")
             text = reader.text()
