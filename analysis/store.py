@@ -163,7 +163,13 @@ class ResultStore:
             return found
         with self.turn:
             # Whoever had the turn before may have made this very result.
-            return stored() or self.put(parameters, *make())
+            found = stored()
+            if found is None:
+                made = make()
+                if fits is not None:
+                    shutil.rmtree(self.home / result_key(parameters), ignore_errors=True)
+                found = self.put(parameters, *made)
+            return found
 
     def keys(self) -> frozenset[str]:
         """The keys of all results."""
