@@ -56,6 +56,7 @@ from analysis.survival.curves import kaplan_meier
 from analysis.survival.data import SurvivalData
 from analysis.survival.groups import KaplanMeierSplit
 from models.checkpoint import (
+    CONFIG_FILE,
     HISTORY_FILE,
     Run,
     RunConfig,
@@ -190,6 +191,7 @@ class Workspace:
         self._lock = threading.RLock()
         self._cohorts: dict[tuple[str, float], CohortEntry] = {}
         self._runs: dict[tuple[str, float], AnyRun] = {}
+        self._entries: dict[Path, tuple[tuple[int, int], RunEntry]] = {}
         self._hashes: dict[tuple[str, float], str] = {}
         self._summaries: dict[tuple[str, float], CohortSummary] = {}
         self._populations: OrderedDict[tuple[str, str, str], Population] = OrderedDict()
@@ -265,6 +267,17 @@ class Workspace:
         return config.cohort.name in {task.cohort, *_names(self.cohort(task.cohort).spec)}
 
     def _run_entry(self, folder: Path) -> RunEntry:
+        """A folder's entry; its config is read again once it was changed."""
+        try:
+            found = (folder / CONFIG_FILE).stat()
+        except OSError:
+            return self._read_entry(folder)
+        stamp = (found.st_mtime_ns, found.st_size)
+        if self._entries.get(folder, (None, None))[0] != stamp:
+            self._entries[folder] = (stamp, self._read_entry(folder))
+        return self._entries[folder][1]
+
+    def _read_entry(self, folder: Path) -> RunEntry:
         try:
             if is_external(folder):
                 external = read_external_config(folder)

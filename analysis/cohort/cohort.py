@@ -66,6 +66,7 @@ class Cohort:
         self._bags: dict[str, Bag] = {}
         self._files: dict[str, Mapping[int, Path]] = {}
         self._videos: dict[str, Cines] = {}
+        self._asked: dict[tuple[str | None, str | None], npt.NDArray[np.int64]] = {}
 
     @classmethod
     def open(cls, folder: Path | str) -> Cohort:
@@ -88,6 +89,12 @@ class Cohort:
         self, split: Split | str | None = None, task: str | None = None
     ) -> npt.NDArray[np.int64]:
         """(N,) int64, ascending: subjects of a split (None: all) with an outcome for `task`."""
+        key = (None if split is None else str(split), task)
+        if key not in self._asked:
+            self._asked[key] = self._subject_ids(split, task)
+        return self._asked[key].copy()
+
+    def _subject_ids(self, split: Split | str | None, task: str | None) -> npt.NDArray[np.int64]:
         ids = self.subjects.index.to_numpy(np.int64)
         if split is not None:
             if str(split) not in set(Split):
