@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 
 from analysis.cohort.cohort import Cohort
-from analysis.cohort.dataset import CohortDataset, all_inputs
+from analysis.cohort.dataset import CohortDataset, Reading, all_inputs
 from analysis.cohort.readings import reading_for
 from analysis.cohort.schema import CohortError
 from analysis.external import AnyRun, ExternalRun
@@ -20,8 +21,12 @@ from analysis.features import Ids, Progress, ensure_features, read_features
 from analysis.store import ResultStore
 from models.checkpoint import Run, RunConfig
 from models.contracts import Encoded, FusionOutput, Inputs, Kind, ModalityInput
+from models.encoders.base import ModalityEncoder
 
 Floats = npt.NDArray[np.float64]
+# Patients of one call: a fusion over many long sequences holds a matrix a patient. And patients
+# who are read at once, so that a cohort of any size takes the same memory.
+_BATCH, _READ = 16, 256
 
 
 @dataclass(frozen=True)
@@ -80,17 +85,15 @@ def kind_on_file(kind: Kind) -> Kind:
     return Kind.TABLE if kind is Kind.TEXT else kind
 
 
-def run_inputs(
+def encode_frozen(
     run: Run, cohort: Cohort, subject_ids: npt.ArrayLike, progress: Progress | None = None
-) -> Inputs:
-    """What the run's model reads of these patients: stored features where an encoder is frozen.
+) -> dict[str, Path]:
+    """{modality: feature file} of the frozen encoders, with all of these patients in them.
 
     Raises CohortError when the cohort lacks one of the run's modalities altogether or has it as
     another kind.
     """
-    ids = np.asarray(subject_ids, np.int64)
-    inputs: dict[str, ModalityInput | Encoded] = {}
-    raw = {}
+    found = {}
     for name, modality in run.config.modalities.items():
         if name not in cohort.spec.modalities:
             raise CohortError(
@@ -98,16 +101,38 @@ def run_inputs(
                 f"does not have; it has {', '.join(cohort.spec.modalities)}."
             )
         cohort.modality(name, kind_on_file(modality.kind))
-        encoder = run.model.encoder(name)
-        reading = reading_for(encoder, run.vocabularies.get(name))
         if modality.encoder.frozen and modality.encoder.weights:
-            path = ensure_features(
-                cohort, name, encoder, modality.encoder.weights, reading, ids, progress=progress
+            encoder, reading = _reading(run, name)
+            found[name] = ensure_features(
+                cohort,
+                name,
+                encoder,
+                modality.encoder.weights,
+                reading,
+                subject_ids,
+                progress=progress,
             )
-            if path.is_file():
-                inputs[name] = read_features(path, ids)
-                continue
-        raw[name] = reading
+    return found
+
+
+def _reading(run: Run, name: str) -> tuple[ModalityEncoder, Reading]:
+    encoder = run.model.encoder(name)
+    return encoder, reading_for(encoder, run.vocabularies.get(name))
+
+
+def run_inputs(
+    run: Run, cohort: Cohort, subject_ids: npt.ArrayLike, progress: Progress | None = None
+) -> Inputs:
+    """What the run's model reads of these patients: stored features where an encoder is frozen.
+
+    Raises CohortError as `encode_frozen` does.
+    """
+    ids = np.asarray(subject_ids, np.int64)
+    files = encode_frozen(run, cohort, ids, progress)
+    inputs: dict[str, ModalityInput | Encoded] = {
+        name: read_features(path, ids) for name, path in files.items() if path.is_file()
+    }
+    raw = {name: _reading(run, name)[1] for name in run.config.modalities if name not in inputs}
     if raw:
         inputs.update(all_inputs(CohortDataset(cohort, ids, raw)).inputs)
     return {name: inputs[name] for name in run.config.modalities}
@@ -120,17 +145,25 @@ def predict(
     ids = np.asarray(subject_ids, np.int64)
     if not len(ids):
         raise CohortError(f"cohort '{cohort.spec.name}': no patients to predict for.")
-    inputs = run_inputs(run, cohort, ids, progress)
-    with torch.inference_mode():
-        outputs = [
-            run.model({name: item.take(rows) for name, item in inputs.items()})
-            for rows in torch.split(torch.arange(len(ids)), 256)
-        ]
-    return _join(run, cohort, ids, inputs, outputs)
+    encode_frozen(run, cohort, ids, progress)
+    outputs, present = [], []
+    for start in range(0, len(ids), _READ):
+        inputs = run_inputs(run, cohort, ids[start : start + _READ])
+        present.append({name: item.present.numpy() for name, item in inputs.items()})
+        with torch.inference_mode():
+            for rows in torch.split(torch.arange(len(ids[start : start + _READ])), _BATCH):
+                output = run.model({name: item.take(rows) for name, item in inputs.items()})
+                # Attention maps of all patients are gigabytes, and nobody asks for them here.
+                outputs.append(replace(output, attention=()))
+    return _join(run, cohort, ids, present, outputs)
 
 
 def _join(
-    run: Run, cohort: Cohort, ids: Ids, inputs: Inputs, outputs: list[FusionOutput]
+    run: Run,
+    cohort: Cohort,
+    ids: Ids,
+    present: list[dict[str, npt.NDArray[np.bool_]]],
+    outputs: list[FusionOutput],
 ) -> Predictions:
     def gather(part: str) -> dict[str, npt.NDArray[np.float32]]:
         names = getattr(outputs[0], part)
@@ -142,7 +175,7 @@ def _join(
         cohort=cohort.fingerprint,
         subject_ids=ids,
         values=torch.cat([o.prediction for o in outputs]).double().numpy(),
-        present={name: item.present.numpy() for name, item in inputs.items()},
+        present={n: np.concatenate([part[n] for part in present]) for n in present[0]},
         before=gather("before"),
         after=gather("after"),
         fused=torch.cat([o.fused for o in outputs]).numpy(),

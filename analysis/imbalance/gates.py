@@ -21,7 +21,7 @@ from analysis.store import ResultStore
 from models.checkpoint import Run
 
 ABSENT = "This strategy has no learned gates."
-_BATCH = 128
+_BATCH = 16
 # Weights of one value differ by rounding between batches.
 _SAME = 1e-6
 

@@ -31,7 +31,7 @@ from models.checkpoint import Run
 from models.contracts import CodeVocabulary, Encoded, Inputs
 
 REPEATS = 20
-_BATCH = 128
+_BATCH = 16
 
 
 def shuffled(

@@ -29,7 +29,7 @@ from models.contracts import Encoded, Inputs
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 # Patients of one call: a fusion over many long sequences holds a matrix a patient.
-_BATCH = 128
+_BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
