@@ -55,6 +55,7 @@ from analysis.survival.concordance import uno_c
 from analysis.survival.curves import kaplan_meier
 from analysis.survival.data import SurvivalData
 from analysis.survival.groups import KaplanMeierSplit
+from app.turns import TURNS
 from models.checkpoint import (
     CONFIG_FILE,
     HISTORY_FILE,
@@ -182,8 +183,7 @@ class Workspace:
                 f"{self.folder}: there is no such folder; make a workspace with "
                 "'fusionlens sample' or name an existing one."
             )
-        # Two sessions that compute at once only delay each other; who reads, waits for nobody.
-        self.store = ResultStore(self.folder / RESULTS, turn=threading.RLock())
+        self.store = ResultStore(self.folder / RESULTS, turn=TURNS)
         # What killed processes left half written; what a living one is writing stays.
         self.store.clear_stale()
         for part in ("cohorts", "runs"):

@@ -10,7 +10,7 @@ from analysis.cohort.schema import CohortError
 from app import theme
 from app.figures import classification as figures
 from app.figures.text import count, markdown
-from app.panels import figure
+from app.panels import figure, progress
 from app.theme import RunStyle
 from app.workspace import Task, Workspace
 from models.checkpoint import Run
@@ -44,7 +44,7 @@ def show(
             or splits[0]
         )
     tables = []
-    with st.spinner(f"Predicting with fewer modalities: {count(len(fused), 'run')}"):
+    with progress.spinner(f"Predicting with fewer modalities: {count(len(fused), 'run')}"):
         for run in fused:
             try:
                 tables.append(workspace.combinations(task, run.config.name, split))

@@ -13,6 +13,7 @@ from analysis.attribution.target import Target
 from analysis.attribution.volume import layers_of
 from analysis.trust.agreement import Agreement, agreement, attention_shares, map_agreement
 from app.figures.text import markdown, number
+from app.panels import progress
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 
@@ -77,7 +78,7 @@ def _expander(key: str, compute: Callable[[], Agreement], subject: str = "") -> 
             )
             return
         try:
-            with st.spinner("Explaining the prediction by every method"):
+            with progress.spinner("Explaining the prediction by every method"):
                 found = compute()
         except (AttributionError, ValueError) as error:
             st.info(markdown(str(error)))

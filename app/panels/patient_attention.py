@@ -19,7 +19,7 @@ from analysis.trust.report import report_part
 from app import theme
 from app.figures import features
 from app.figures.text import markdown, number
-from app.panels import attention_matrix, ct_viewer, figure, trust_card
+from app.panels import attention_matrix, ct_viewer, figure, progress, trust_card
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 from models.contracts import Kind
@@ -94,7 +94,7 @@ def _features(desk: PatientDesk, item: Shown, own: FeatureAttention) -> None:
     """What is specific to a modality and what is shared: this patient, and by outcome."""
     case = item.case
     split = str(case.cohort.subjects.loc[case.subject_id, "split"])
-    with st.spinner("Averaging the attention of the split's patients"):
+    with progress.spinner("Averaging the attention of the split's patients"):
         groups = desk.feature_attention(case, split)
     maps = {"This patient": own, **groups}
     name = f"features {case.run.config.name}"

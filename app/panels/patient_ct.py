@@ -18,7 +18,7 @@ from analysis.explain import Choice, default_contexts, recommended_map
 from analysis.trust.card import card
 from analysis.trust.report import recommended, report_part
 from app.figures.text import count, markdown, number, signed
-from app.panels import ct_viewer, figure, map_choice, patient_agreement, trust_card
+from app.panels import ct_viewer, figure, map_choice, patient_agreement, progress, trust_card
 from app.panels.patient_header import Shown
 from app.patients import PatientDesk
 
@@ -114,7 +114,7 @@ def _maps(
     choices: Sequence[Choice],
 ) -> list[tuple[Shown, VolumeMap]]:
     found = []
-    with st.spinner("Computing the map: one pass through the CT network for each strategy"):
+    with progress.spinner("Computing the map: one pass through the CT network for each strategy"):
         for (item, target), choice in zip(readers, choices, strict=True):
             try:
                 found.append((item, desk.volume_map(item.case, modality, target, *choice)))

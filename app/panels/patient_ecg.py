@@ -24,6 +24,7 @@ from app.panels import (
     map_choice,
     patient_parts,
     patient_tasks,
+    progress,
     trust_card,
 )
 from app.panels.ecg_paper import Interval, LeadMap, PaperSignal
@@ -59,7 +60,7 @@ def show(
         return
     choices = _choose(desk, [item.case for item, _ in readers], modality)
     maps: list[tuple[Shown, SignalMap]] = []
-    with st.spinner("Computing the map: one pass through the ECG network for each strategy"):
+    with progress.spinner("Computing the map: one pass through the ECG network for each strategy"):
         for (item, target), choice in zip(readers, choices, strict=True):
             try:
                 found = desk.signal_map(item.case, modality, target, *choice)

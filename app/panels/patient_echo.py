@@ -29,6 +29,7 @@ from app.panels import (
     map_choice,
     patient_parts,
     patient_tasks,
+    progress,
     trust_card,
 )
 from app.panels.echo_cine import Cine, CineMap
@@ -67,7 +68,7 @@ def show(
         return
     choices = _choose(desk, [item.case for item, _ in readers], modality)
     maps: list[tuple[Shown, VideoMap]] = []
-    with st.spinner("Computing the map: one pass through the echo network for each strategy"):
+    with progress.spinner("Computing the map: one pass through the echo network for each strategy"):
         for (item, target), choice in zip(readers, choices, strict=True):
             try:
                 found = desk.video_map(item.case, modality, target, *choice)

@@ -13,7 +13,7 @@ import streamlit as st
 
 from analysis.attribution.export import attribution_csv, map_nifti, provenance, recording_csv
 from analysis.attribution.target import Target
-from app.panels import audited
+from app.panels import audited, progress
 from app.panels.patient_header import Shown
 from app.panels.patient_report import Collected, collect, made_from, report_of, told_of
 from app.patients import PatientDesk
@@ -38,7 +38,7 @@ def show(
         return
     runs = [s.case.run.config.name for s in shown]
     audited.exported(shown[0].task, [shown[0].case.subject_id], runs, "report and files")
-    with st.spinner("Collecting the explanations; those that are missing are computed"):
+    with progress.spinner("Collecting the explanations; those that are missing are computed"):
         found = collect(desk, shown, targets)
         report = report_of(
             desk,

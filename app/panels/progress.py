@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import streamlit as st
 
 from analysis.features import Progress
-from app.figures.text import markdown
+from app.figures.text import count, markdown
+from app.turns import TURNS
 from app.workspace import AnyRunT, Task, Workspace
+
+
+def spinner(words: str, *, show_time: bool = False) -> AbstractContextManager[None]:
+    """A spinner with `words`, and what comes first where other readers' computations do."""
+    others = TURNS.others
+    if others:
+        words += f"; first {count(others, 'computation')} that others asked for"
+    return st.spinner(words, show_time=show_time)
 
 
 def predictions(
@@ -31,7 +40,7 @@ def predictions(
             )
 
     try:
-        with st.spinner("Reading stored predictions, or computing those that are missing"):
+        with spinner("Reading stored predictions, or computing those that are missing"):
             return workspace.predictable(task, runs, splits, progress)
     finally:
         place.empty()
@@ -56,7 +65,7 @@ def counted(words: str, what: str = "patients") -> Iterator[Progress]:
             )
 
     try:
-        with st.spinner(f"{markdown(words)}, or reading what is stored"):
+        with spinner(f"{markdown(words)}, or reading what is stored"):
             yield progress
     finally:
         place.empty()

@@ -96,7 +96,7 @@ def _evaluate(
     if not good:
         return {}, {}
     names = [run.config.name for run in good]
-    with st.spinner(
+    with progress.spinner(
         f"Comparing {count(len(names), 'run')} on 1,000 resamples of the patients", show_time=True
     ):
         evaluations = {split: workspace.evaluate(task, names, split) for split in splits}

@@ -115,7 +115,7 @@ def _found(
             text=f"{markdown(words)}: {done:,} of {total:,}. Finished parts are stored.",
         )
 
-    with st.spinner("Computing what is not stored yet", show_time=True):
+    with progress.spinner("Computing what is not stored yet", show_time=True):
         names = [run.config.name for run in runs]
         found = workspace.dossier(task, names, splits, horizon, threshold, say)
     place.empty()

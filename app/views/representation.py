@@ -52,7 +52,7 @@ def main() -> None:
     if failed:
         choose.broken(failed)
         return
-    with st.spinner("Measuring before and after alignment", show_time=True):
+    with progress.spinner("Measuring before and after alignment", show_time=True):
         people = workspace.population(task, run.config.name, split)
         answer = workspace.representation(people)
     with st.container(border=True, key="verdict"):
