@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from types import TracebackType
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+POLL_SECONDS = 0.5
 
 
 class Turns:
-    """A lock for computations that knows how many threads compute or wait.
+    """A lock for computations, in the order in which they were asked for.
 
-    Two that compute at once only delay each other. Re-entrant: a result may be made of others.
+    Two that compute at once only delay each other. Re-entrant: a result may be made of others. A
+    reader who has gone on to something else while waiting leaves the queue.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._depth: dict[int, int] = {}
+        self._changed = threading.Condition()
+        self._waiting: deque[int] = deque()
+        self._owner: int | None = None
+        self._depth = 0
 
     def __enter__(self) -> None:
         me = threading.get_ident()
-        self._depth[me] = self._depth.get(me, 0) + 1
+        with self._changed:
+            if self._owner == me:
+                self._depth += 1
+                return
+            self._waiting.append(me)
         try:
-            self._lock.acquire()
+            while not self._taken(me):
+                _leave_if_asked()
         except BaseException:
-            self._leave(me)
+            with self._changed:
+                self._waiting.remove(me)
+                self._changed.notify_all()
             raise
+
+    def _taken(self, me: int) -> bool:
+        """Whether this thread's turn came while it waited a moment."""
+        with self._changed:
+            if not self._may_begin(me):
+                self._changed.wait_for(lambda: self._may_begin(me), POLL_SECONDS)
+            if not self._may_begin(me):
+                return False
+            self._waiting.popleft()
+            self._owner, self._depth = me, 1
+            return True
+
+    def _may_begin(self, me: int) -> bool:
+        return self._owner is None and self._waiting[0] == me
 
     def __exit__(
         self,
@@ -31,18 +61,24 @@ class Turns:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.release()
-        self._leave(threading.get_ident())
-
-    def _leave(self, me: int) -> None:
-        self._depth[me] -= 1
-        if not self._depth[me]:
-            del self._depth[me]
+        with self._changed:
+            self._depth -= 1
+            if not self._depth:
+                self._owner = None
+                self._changed.notify_all()
 
     @property
     def others(self) -> int:
         """Threads other than this one that compute or wait."""
-        return len(self._depth) - (threading.get_ident() in self._depth)
+        me = threading.get_ident()
+        with self._changed:
+            return len({*self._waiting, self._owner} - {me, None})
+
+
+def _leave_if_asked() -> None:
+    """Raise what Streamlit raises where the reader has clicked on: asking for the state does."""
+    if get_script_run_ctx(suppress_warning=True) is not None:
+        st.session_state.get("turn")
 
 
 TURNS = Turns()

@@ -63,3 +63,42 @@ def test_a_failed_computation_gives_its_turn_back() -> None:
     other.start()
     other.join(PATIENCE)
     assert seen == [0]
+
+
+def test_turns_come_in_the_order_of_asking_and_a_reader_who_left_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone: set[int] = set()
+
+    def leave() -> None:
+        if threading.get_ident() in gone:
+            raise KeyboardInterrupt  # as Streamlit's own: no Exception
+
+    monkeypatch.setattr("app.turns._leave_if_asked", leave)
+    monkeypatch.setattr("app.turns.POLL_SECONDS", 0.02)
+    turns, made, left = Turns(), [], []
+
+    def compute(number: int) -> None:
+        try:
+            with turns:
+                made.append(number)
+        except KeyboardInterrupt:
+            left.append(number)
+
+    threads = []
+    with turns:
+        for number in range(5):
+            thread = threading.Thread(target=compute, args=(number,))
+            thread.start()
+            threads.append(thread)
+            while turns.others <= number:
+                pass
+        assert threads[2].ident is not None
+        gone.add(threads[2].ident)
+        threads[2].join(PATIENCE)
+        assert left == [2]
+        assert turns.others == 4
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert made == [0, 1, 3, 4]
+    assert turns.others == 0
