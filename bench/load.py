@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -27,6 +28,7 @@ import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from scipy.stats import linregress
 from scipy.stats import t as student
@@ -38,6 +40,8 @@ IDLE = """() => {
   return app && app.dataset.testScriptState === 'notRunning'
     && !document.querySelector('[data-stale=true]');
 }"""
+BEGUN = """() =>
+  document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'notRunning'"""
 ERRORS = "[data-testid=stException], [data-testid=stAlertContentError]"
 PAGES = ("Overview", "Compare", "Survival", "Patient", "Modalities", "Representation",
          "Retrieval", "Trust")  # fmt: skip
@@ -124,8 +128,9 @@ class Seen:
 
 
 async def rest(tab: Any) -> None:
-    """Wait until the page rests."""
-    await tab.wait_for_timeout(80)
+    """Wait until the page rests. A busy server begins to answer a click after a while only."""
+    with contextlib.suppress(Exception):
+        await tab.wait_for_function(BEGUN, timeout=1500, polling="raf")
     await tab.wait_for_function(IDLE, timeout=PATIENCE, polling=100)
 
 
@@ -181,6 +186,8 @@ async def _move(tab: Any, move: str, where: str, draw: random.Random) -> str:
             return where
     page = draw.choice([p for p in PAGES if p != where])
     await tab.get_by_role("link", name=page, exact=True).first.click(timeout=PATIENCE)
+    path = "/" if page == "Overview" else f"/{page.lower()}"
+    await tab.wait_for_url(lambda url: urlsplit(url).path == path, timeout=PATIENCE)
     return page
 
 
