@@ -42,6 +42,13 @@ IDLE = """() => {
 }"""
 BEGUN = """() =>
   document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'notRunning'"""
+STATE = """() => {
+  const stale = [...document.querySelectorAll('[data-stale=true]')];
+  const words = stale.slice(0, 2).map((e) => e.innerText.slice(0, 40).replaceAll('\\n', ' '));
+  const spins = [...document.querySelectorAll('[data-testid=stSpinner]')].map((e) => e.innerText);
+  const script = document.querySelector('[data-testid=stApp]')?.dataset.testScriptState;
+  return `${script}; ${stale.length} stale ${words}; ${spins}; ${location.search}`;
+}"""
 ERRORS = "[data-testid=stException], [data-testid=stAlertContentError]"
 PAGES = ("Overview", "Compare", "Survival", "Patient", "Modalities", "Representation",
          "Retrieval", "Trust")  # fmt: skip
@@ -152,13 +159,20 @@ async def person(browser: Any, address: str, seed: int, n: int, until: float, se
             await rest(tab)
             wrong = [(await e.inner_text())[:300] for e in await tab.locator(ERRORS).all()]
         except Exception as error:  # a page that never rests is an error of the app, too
-            wrong = [f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"]
+            wrong = [f"{str(error).splitlines()[0][:120]} ({await _state(tab)})"]
         seen.seconds.append(time.perf_counter() - begun)
         seen.clicks += 1
         seen.visits[where] = seen.visits.get(where, 0) + 1
         seen.errors += [f"{where} after '{move}': {words}" for words in wrong]
         await tab.wait_for_timeout(draw.uniform(100, 1500))
     await context.close()
+
+
+async def _state(tab: Any) -> str:
+    """What keeps a page from resting."""
+    with contextlib.suppress(Exception):
+        return str(await asyncio.wait_for(tab.evaluate(STATE), 20))
+    return "it does not answer"
 
 
 async def _move(tab: Any, move: str, where: str, draw: random.Random) -> str:
