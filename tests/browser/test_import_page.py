@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,35 +113,6 @@ def compared(page: Page, inbox: Inbox) -> dict[str, Any]:
     return told
 
 
-def freeze_workers(workspace: Path) -> list[int]:
-    """Halt the processes that do what this workspace's import page asks for."""
-    frozen = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes()
-            if b"app.bring.worker" in command and os.fsencode(workspace) in (
-                (folder / "environ").read_bytes()
-            ):
-                os.kill(int(folder.name), signal.SIGSTOP)
-                frozen.append(int(folder.name))
-        except OSError:
-            continue
-    return frozen
-
-
-def stopped_midway(page: Page, workspace: Path) -> None:
-    """An import that is stopped leaves nothing, and the page goes on."""
-    before = sorted((workspace / "runs").iterdir())
-    freeze_workers(workspace)
-    page.tab.get_by_role("button", name="Import as run").click()
-    page.tab.get_by_role("button", name="Stop").wait_for(timeout=60_000)
-    assert freeze_workers(workspace)
-    page.tab.get_by_role("button", name="Stop").click()
-    ready(page)
-    assert "It was stopped." in page.text()
-    assert sorted((workspace / "runs").iterdir()) == before
-
-
 def kept(content: bytes) -> list[str]:
     """Names of the uploads with this content, wherever the server keeps them."""
     folders = Path(tempfile.gettempdir()).glob("fusionlens-import-*")
@@ -196,7 +165,6 @@ def test_the_report_is_the_commands_and_the_run_predicts_as_the_original(
     page.type("Name of the run", RUN)
     assert f"There is a run {RUN} already" in page.text()
     page.type("Name of the run", NAME)
-    stopped_midway(page, workspace_folder)
     page.tab.get_by_role("button", name="Import as run").click()
     page.tab.get_by_text("is now the run").wait_for(timeout=150_000)
     page.settle()
