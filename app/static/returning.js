@@ -9,6 +9,9 @@ export default function ({ data }) {
     sessionStorage.removeItem(KEY);
     // A path of this site and nothing else.
     if (asked && /^\/(?![/\\])/.test(asked) && asked !== here) location.replace(asked);
+  } else if (location.pathname.endsWith("/")) {
+    // The first page: a login returns to it by itself.
+    sessionStorage.removeItem(KEY);
   } else {
     sessionStorage.setItem(KEY, here);
   }
