@@ -24,9 +24,10 @@ from models.contracts import Encoded, FusionOutput, Inputs, Kind, ModalityInput
 from models.encoders.base import ModalityEncoder
 
 Floats = npt.NDArray[np.float64]
-# Patients of one call: a fusion over many long sequences holds a matrix a patient. And patients
-# who are read at once, so that a cohort of any size takes the same memory.
-_BATCH, _READ = 16, 256
+BATCH = 16
+"""Patients of one call: a fusion over many long sequences holds a matrix a patient."""
+# Patients who are read at once, so that a cohort of any size takes the same memory.
+_READ = 256
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def predict(
         inputs = run_inputs(run, cohort, ids[start : start + _READ])
         present.append({name: item.present.numpy() for name, item in inputs.items()})
         with torch.inference_mode():
-            for rows in torch.split(torch.arange(len(ids[start : start + _READ])), _BATCH):
+            for rows in torch.split(torch.arange(len(ids[start : start + _READ])), BATCH):
                 output = run.model({name: item.take(rows) for name, item in inputs.items()})
                 # Attention maps of all patients are gigabytes, and nobody asks for them here.
                 outputs.append(replace(output, attention=()))

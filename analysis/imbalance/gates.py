@@ -16,12 +16,11 @@ from analysis.cohort.cohort import Cohort
 from analysis.evaluation import check_fit
 from analysis.features import Progress
 from analysis.imbalance.shares import QUANTILES
-from analysis.predict import predict_stored, run_inputs
+from analysis.predict import BATCH, predict_stored, run_inputs
 from analysis.store import ResultStore
 from models.checkpoint import Run
 
 ABSENT = "This strategy has no learned gates."
-_BATCH = 16
 # Weights of one value differ by rounding between batches.
 _SAME = 1e-6
 
@@ -51,7 +50,7 @@ def gates(
         parts: dict[str, list[torch.Tensor]] = {}
         n = len(whole.subject_ids)
         with torch.inference_mode():
-            for rows in torch.split(torch.arange(n), _BATCH):
+            for rows in torch.split(torch.arange(n), BATCH):
                 said = run.model({name: item.take(rows) for name, item in inputs.items()})
                 for name, gate in said.gates.items():
                     parts.setdefault(name, []).append(gate.double())

@@ -24,14 +24,13 @@ from analysis.cohort.cohort import Cohort
 from analysis.evaluation import N_RESAMPLES, check_fit
 from analysis.features import Progress
 from analysis.imbalance.scores import Floats, Scorer
-from analysis.predict import predict_stored, run_inputs
+from analysis.predict import BATCH, predict_stored, run_inputs
 from analysis.store import ResultStore
 from analysis.survival.comparison import percentile_interval
 from models.checkpoint import Run
 from models.contracts import CodeVocabulary, Encoded, Inputs
 
 REPEATS = 20
-_BATCH = 16
 
 
 def shuffled(
@@ -148,7 +147,7 @@ def encode_once(run: Run, inputs: Inputs) -> dict[str, Encoded]:
             continue
         rows = torch.arange(len(item))
         found[name] = _joined(
-            [run.model.encode_modality(name, item.take(part)) for part in torch.split(rows, _BATCH)]
+            [run.model.encode_modality(name, item.take(part)) for part in torch.split(rows, BATCH)]
         )
     return found
 
@@ -169,7 +168,7 @@ def _fused(
 
 
 def _parts(n: int) -> list[slice]:
-    return [slice(first, first + _BATCH) for first in range(0, n, _BATCH)]
+    return [slice(first, first + BATCH) for first in range(0, n, BATCH)]
 
 
 def _joined(parts: list[Encoded]) -> Encoded:

@@ -21,15 +21,13 @@ from analysis.cohort.cohort import Cohort
 from analysis.cohort.schema import CohortError
 from analysis.features import Ids, Progress
 from analysis.missing.design import Design, design_of
-from analysis.predict import predict_stored, run_inputs
+from analysis.predict import BATCH, predict_stored, run_inputs
 from analysis.store import ResultStore
 from models.checkpoint import Run
 from models.contracts import Encoded, Inputs
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-# Patients of one call: a fusion over many long sequences holds a matrix a patient.
-_BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +182,7 @@ def predict_left(
     n = wanted.shape[1]
     values = np.empty((*wanted.shape, run.config.task.outputs))
     with torch.inference_mode():
-        for part in torch.split(torch.arange(n), _BATCH):
+        for part in torch.split(torch.arange(n), BATCH):
             encoded = run.model.encode({name: item.take(part) for name, item in inputs.items()})
             rows = part.numpy()
             here = wanted[:, rows]

@@ -54,7 +54,7 @@ def test_encoding_in_batches_is_encoding_at_once(runs, cohort, monkeypatch):
     inputs = run_inputs(run, cohort, cohort.subject_ids("internal", "incident_hf"))
     with torch.inference_mode():
         whole = run.model.encode(inputs)
-        monkeypatch.setattr("analysis.imbalance.shuffle._BATCH", 50)
+        monkeypatch.setattr("analysis.imbalance.shuffle.BATCH", 50)
         parts = encode_once(run, inputs)
     for name, item in whole.items():
         torch.testing.assert_close(parts[name].tokens, item.tokens)

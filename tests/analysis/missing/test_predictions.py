@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from analysis.missing import design
-from analysis.missing.predictions import _BATCH, predict_left, subset_predictions
-from analysis.predict import predict_stored, run_inputs
+from analysis.missing.predictions import predict_left, subset_predictions
+from analysis.predict import BATCH, predict_stored, run_inputs
 from tests.analysis.classification.toys import TABLES
 from tests.analysis.missing.toys import by_hand, constant, first
 
@@ -70,7 +70,7 @@ def test_each_patient_is_encoded_once_and_nothing_is_asked_twice(runs, cohort, s
     # Once by predict_stored, once here; fused for what a patient can be told and not twice.
     assert sum(encoded) == 2 * n
     # Told nothing, all patients of a batch are one.
-    batches = -(-n // _BATCH)
+    batches = -(-n // BATCH)
     asked = sum(2**m - 2 for m in own[own > 0].tolist()) + batches
     assert run.model.strategy.rows == n + asked
     said = []
