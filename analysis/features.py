@@ -105,8 +105,8 @@ class FeatureWriter:
                 self.pooled.append(encoded.pooled[row].half())
 
     def take_over(self, path: Path) -> None:
-        """Add what a feature file already holds; nothing where there is no file."""
-        have = stored_subjects(path)
+        """Add whom a feature file holds in addition; nothing where there is no file."""
+        have = np.setdiff1d(stored_subjects(path), self.ids)
         if len(have):
             self.add(have.tolist(), read_features(path, have))
 
@@ -314,12 +314,13 @@ def ensure_features(
     if not found.batches:
         return found.path
     writer = FeatureWriter(modality, encoder_hash)
-    writer.take_over(found.path)
     done, n = 0, sum(map(len, found.batches))
     for batch in found.batches:
         writer.add(batch.tolist(), encode_batch(cohort, modality, encoder, reading, batch))
         done += len(batch)
         if progress is not None:
             progress(done, n)
+    # Now, since others may have added theirs meanwhile.
+    writer.take_over(found.target if found.target.is_file() else found.path)
     writer.write(found.target)
     return found.target

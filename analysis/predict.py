@@ -22,6 +22,7 @@ from analysis.store import ResultStore
 from models.checkpoint import Run, RunConfig
 from models.contracts import Encoded, FusionOutput, Inputs, Kind, ModalityInput
 from models.encoders.base import ModalityEncoder
+from models.fusion.attention import without_maps
 
 Floats = npt.NDArray[np.float64]
 BATCH = 16
@@ -151,12 +152,17 @@ def predict(
     for start in range(0, len(ids), _READ):
         inputs = run_inputs(run, cohort, ids[start : start + _READ])
         present.append({name: item.present.numpy() for name, item in inputs.items()})
-        with torch.inference_mode():
+        with torch.inference_mode(), without_maps():
             for rows in torch.split(torch.arange(len(ids[start : start + _READ])), BATCH):
-                output = run.model({name: item.take(rows) for name, item in inputs.items()})
-                # Attention maps of all patients are gigabytes, and nobody asks for them here.
+                output = run.model({name: _batch(item, rows) for name, item in inputs.items()})
+                # Some strategies give their maps nevertheless; those of all patients are gigabytes.
                 outputs.append(replace(output, attention=()))
     return _join(run, cohort, ids, present, outputs)
+
+
+def _batch(item: ModalityInput | Encoded, rows: torch.Tensor) -> ModalityInput | Encoded:
+    taken = item.take(rows)
+    return taken.without_padding() if isinstance(taken, Encoded) else taken
 
 
 def _join(
@@ -200,18 +206,17 @@ def predict_stored(
     if isinstance(run, ExternalRun):
         return _imported(run, cohort, split, everyone)
 
+    ids, parameters = _asked(run.config, run.hash, cohort, split, everyone)
+
     def stored() -> Predictions | None:
         return read_stored(run.config, run.hash, cohort, split, store, everyone=everyone)
 
-    found = stored()
-    if found is None:
-        with store.turn:
-            found = stored()
-            if found is None:
-                ids, parameters = _asked(run.config, run.hash, cohort, split, everyone)
-                found = predict(run, cohort, ids, progress)
-                store.put(parameters, {"run": run.config.name, "n": len(ids)}, _pack(found))
-    return found
+    def make() -> Predictions:
+        made = predict(run, cohort, ids, progress)
+        store.put(parameters, {"run": run.config.name, "n": len(ids)}, _pack(made))
+        return made
+
+    return store.once(parameters, stored, make)
 
 
 def _imported(run: ExternalRun, cohort: Cohort, split: str, everyone: bool) -> Predictions:

@@ -18,10 +18,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,28 @@ LISTED_FOLDER = ".listed"
 LISTED_METHODS = frozenset({"trust"})
 Files = Mapping[str, bytes]
 """{file name: its bytes} of one result."""
+T = TypeVar("T")
+
+
+class Turn(Protocol):
+    """Held while a result is made; re-entrant, since a result may be made of others."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def pass_on(self) -> None:
+        """Let others go first, in the midst of a computation."""
+
+
+class _Alone:
+    """The turn of who shares the store with no other thread."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def pass_on(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -73,13 +95,14 @@ def result_files(
 class ResultStore:
     """A folder of results. One that may only be read is added to in its stand-in.
 
-    turn: held while a result is made, and not while one is read; a re-entrant lock where several
-    threads share the store, since a result may be made of others.
+    turn: held while a result is made, and not while one is read; for several threads that share
+    the store.
     """
 
-    def __init__(self, folder: Path, turn: AbstractContextManager[Any] | None = None) -> None:
+    def __init__(self, folder: Path, turn: Turn | None = None) -> None:
         self.folder = Path(folder)
-        self.turn: AbstractContextManager[Any] = nullcontext() if turn is None else turn
+        self._turn: Turn = _Alone() if turn is None else turn
+        self._making: set[str] = set()
 
     @property
     def home(self) -> Path:
@@ -158,18 +181,36 @@ class ResultStore:
             found = self.get(parameters)
             return found if found is None or fits is None or fits(found) else None
 
+        def made() -> Result:
+            found = make()
+            if fits is not None:
+                shutil.rmtree(self.home / result_key(parameters), ignore_errors=True)
+            return self.put(parameters, *found)
+
+        return self.once(parameters, stored, made)
+
+    def once(
+        self, parameters: Mapping[str, Any], stored: Callable[[], T | None], make: Callable[[], T]
+    ) -> T:
+        """What is stored of these parameters, or what `make` makes and stores, in turn.
+
+        Who asks for what another thread is making waits for that.
+        """
         found = stored()
         if found is not None:
             return found
-        with self.turn:
-            # Whoever had the turn before may have made this very result.
-            found = stored()
-            if found is None:
-                made = make()
-                if fits is not None:
-                    shutil.rmtree(self.home / result_key(parameters), ignore_errors=True)
-                found = self.put(parameters, *made)
-            return found
+        key = result_key(parameters)
+        with self._turn:
+            # Whoever had the turn before may have made this very result, or be in the midst of it.
+            while (found := stored()) is None and key in self._making:
+                self._turn.pass_on()
+            if found is not None:
+                return found
+            self._making.add(key)
+            try:
+                return make()
+            finally:
+                self._making.discard(key)
 
     def keys(self) -> frozenset[str]:
         """The keys of all results."""

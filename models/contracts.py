@@ -222,6 +222,26 @@ class Encoded:
             attention=None if self.attention is None else self.attention[rows],
         )
 
+    def without_padding(self) -> Encoded:
+        """A sequence without the tokens at the end that none of these patients has.
+
+        The places of a grid or a table are all named by its layout, and stay.
+        """
+        if isinstance(self.layout, VoxelGrid | LeadTimeGrid | ViewGrid | Columns):
+            return self
+        there = torch.nonzero(self.mask.any(dim=0))
+        n = int(there[-1]) + 1 if len(there) else 1
+        layout = self.layout
+        if isinstance(layout, CodeVocabulary):
+            layout = replace(layout, code_ids=layout.code_ids[:, :n])
+        return replace(
+            self,
+            tokens=self.tokens[:, :n],
+            mask=self.mask[:, :n],
+            layout=layout,
+            attention=None if self.attention is None else self.attention[:, :n],
+        )
+
     @property
     def is_one_repeated(self) -> bool:
         """Whether all rows are views of the same memory: one patient, expanded."""

@@ -23,6 +23,8 @@ Masks = npt.NDArray[np.bool_]
 Progress = Callable[[int, int], None]
 
 EXACT_PARTS = 10
+# Coalitions of one step of the exact values, after which a long computation can be left.
+AT_ONCE = 128
 # Fewer parts than this are one pair of orders; the head of an order is an eighth of its places.
 MIN_PARTS = 3
 HEAD_SHARE = 8
@@ -86,7 +88,7 @@ def rank_agreement(a: Floats, b: Floats, scale: float = 1.0) -> float:
 # ---------------------------------------------------------------- exact
 
 
-def exact(v: ValueFunction) -> Estimate:
+def exact(v: ValueFunction, progress: Progress | None = None) -> Estimate:
     """All 2^P coalitions (Shapley 1953). Raises AttributionError beyond 16 parts."""
     p = v.n_parts
     if p > 16:
@@ -96,8 +98,15 @@ def exact(v: ValueFunction) -> Estimate:
     before = v.evaluations
     number = np.arange(2**p)
     masks = (number[:, None] >> np.arange(p) & 1).astype(bool)
-    f = v(masks)
     sizes = masks.sum(axis=1)
+    # Coalitions of like size together: they make batches without padding.
+    order = np.argsort(sizes, kind="stable")
+    found = []
+    for start in range(0, len(order), AT_ONCE):
+        found.append(v(masks[order[start : start + AT_ONCE]]))
+        if progress is not None:
+            progress(min(start + AT_ONCE, len(order)), len(order))
+    f = np.concatenate(found)[np.argsort(order)]
     weights = np.array([factorial(s) * factorial(p - s - 1) / factorial(p) for s in range(p)])
     values = np.empty((p, f.shape[1]))
     for part in range(p):

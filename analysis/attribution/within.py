@@ -133,7 +133,7 @@ def _estimate(
     progress: Callable[[int, int], None] | None,
 ) -> Estimate:
     if method == "exact":
-        return exact(game)
+        return exact(game, progress)
     if method == "permutation":
         return permutation(game, budget=budget, agreement=agreement, seed=seed, progress=progress)
     if method == "shap_permutation":

@@ -19,6 +19,7 @@ from analysis.imbalance.shares import QUANTILES
 from analysis.predict import BATCH, predict_stored, run_inputs
 from analysis.store import ResultStore
 from models.checkpoint import Run
+from models.fusion.attention import without_maps
 
 ABSENT = "This strategy has no learned gates."
 # Weights of one value differ by rounding between batches.
@@ -49,7 +50,7 @@ def gates(
         inputs = run_inputs(run, cohort, whole.subject_ids)
         parts: dict[str, list[torch.Tensor]] = {}
         n = len(whole.subject_ids)
-        with torch.inference_mode():
+        with torch.inference_mode(), without_maps():
             for rows in torch.split(torch.arange(n), BATCH):
                 said = run.model({name: item.take(rows) for name, item in inputs.items()})
                 for name, gate in said.gates.items():

@@ -25,6 +25,7 @@ from analysis.predict import BATCH, predict_stored, run_inputs
 from analysis.store import ResultStore
 from models.checkpoint import Run
 from models.contracts import Encoded, Inputs
+from models.fusion.attention import without_maps
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -181,7 +182,7 @@ def predict_left(
     wanted = np.asarray(left, np.int64) & have
     n = wanted.shape[1]
     values = np.empty((*wanted.shape, run.config.task.outputs))
-    with torch.inference_mode():
+    with torch.inference_mode(), without_maps():
         for part in torch.split(torch.arange(n), BATCH):
             encoded = run.model.encode({name: item.take(part) for name, item in inputs.items()})
             rows = part.numpy()
@@ -209,7 +210,7 @@ def _fused(
     everyone = torch.ones(len(who), dtype=torch.bool)
     told = {}
     for bit, name in enumerate(run.config.modalities):
-        item = encoded[name].take(some)
+        item = encoded[name].take(some).without_padding()
         told[name] = item if code >> bit & 1 else item.without(everyone)
     said: Floats = run.model.fuse(told).prediction.double().numpy()[back]
     return said

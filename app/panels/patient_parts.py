@@ -36,6 +36,7 @@ from app.panels.patient_ct import sum_words
 from app.panels.patient_header import Shown
 from app.panels.patient_tasks import SETTLED
 from app.patients import PatientDesk
+from app.turns import TURNS
 from models.contracts import Kind
 
 GROUP_WORDS = {
@@ -211,6 +212,7 @@ def attribution(
             text=f"Leaving parts out and asking the model again: {done:,} of at most {total:,} "
             "evaluations; ends sooner when two halves agree. Stored for next time.",
         )
+        TURNS.give_way()
 
     try:
         stored = desk.has_attribution(item.case, modality, wanted, contexts=contexts, budget=budget)

@@ -38,6 +38,7 @@ def predictions(
                 text=f"Predicting: {markdown(words)}. What is finished is stored: you can leave "
                 "this page, and it goes on from there when you come back.",
             )
+        TURNS.give_way()
 
     try:
         with spinner("Reading stored predictions, or computing those that are missing"):
@@ -63,6 +64,7 @@ def counted(words: str, what: str = "patients") -> Iterator[Progress]:
                 text=f"{markdown(words)}: {done:,} of {total:,} {what}. The answer is stored and "
                 "found again.",
             )
+        TURNS.give_way()
 
     try:
         with spinner(f"{markdown(words)}, or reading what is stored"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 import torch
 
 from analysis.cohort.cohort import Cohort
-from analysis.features import read_features, stored_subjects
+from analysis.cohort.readings import reading_for
+from analysis.features import ensure_features, feature_path, read_features, stored_subjects
+from models.checkpoint import load_encoder
+from sample_data.workspace import ENCODERS, shipped_ct_encoder
 
 
 @pytest.mark.parametrize("name", ["pe", "cvd", "hf", "hnscc"])
@@ -39,3 +43,23 @@ def test_rows_of_a_feature_file_are_those_of_the_whole(tiny_workspace: Path) -> 
             assert torch.equal(some.pooled[row], whole.pooled[at])
             assert int(some.mask[row].sum()) == int(whole.mask[at].sum())
         assert not some.tokens[1].any()
+
+
+def test_what_others_encode_meanwhile_is_kept(tiny_workspace: Path, tmp_path: Path) -> None:
+    """Two readers of two patients who are encoded at the same time, one in the midst of it."""
+    shutil.copytree(tiny_workspace / "cohorts" / "pe", tmp_path / "pe")
+    cohort, name = Cohort.open(tmp_path / "pe"), shipped_ct_encoder()
+    feature_path(cohort.folder, "ct", name).unlink()
+    encoder = load_encoder(name, [ENCODERS]).encoder
+    first, second = np.intersect1d(cohort.subject_ids("internal"), cohort.having("ct"))[:2]
+
+    def encode(subject: int, progress=None) -> Path:
+        reading = reading_for(encoder, None)
+        return ensure_features(cohort, "ct", encoder, name, reading, [subject], progress=progress)
+
+    path = encode(first, lambda *_: encode(second))
+    assert stored_subjects(path).tolist() == [first, second]
+    assert read_features(path, [first, second]).present.all()
+    before = path.read_bytes()
+    assert encode(second) == path
+    assert path.read_bytes() == before
