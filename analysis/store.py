@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ class Turn(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def pass_on(self) -> None:
-        """Let others go first, in the midst of a computation."""
+    def pass_on(self, ready: Callable[[], bool]) -> None:
+        """Let others go first, in the midst of a computation, at least until `ready`."""
 
 
 class _Alone:
@@ -57,7 +58,9 @@ class _Alone:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def pass_on(self) -> None: ...
+    def pass_on(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class ResultStore:
         with self._turn:
             # Whoever had the turn before may have made this very result, or be in the midst of it.
             while (found := stored()) is None and key in self._making:
-                self._turn.pass_on()
+                self._turn.pass_on(lambda: key not in self._making)
             if found is not None:
                 return found
             self._making.add(key)

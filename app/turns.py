@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -12,34 +13,52 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 POLL_SECONDS = 0.5
 SLICE_SECONDS = 1.0
 """A computation that has lasted so long gives way to those who wait, where it can be left."""
+MEMORY_SECONDS = 30.0
+"""After so long, what a reader has computed counts half."""
+
+
+def _at_once() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Who waits in a thread: a reader's session, or a thread of none; ready: not before this."""
+
+    thread: int
+    reader: str
+    ready: Callable[[], bool] = _at_once
 
 
 class Turns:
-    """A lock for computations, in the order in which they were asked for.
+    """A lock for computations: who has computed least of late goes first, then who asked first.
 
     Two that compute at once only delay each other. Re-entrant: a result may be made of others. A
     reader who has gone on to something else while waiting leaves the queue. A long computation
-    gives way between two of its steps, so nobody waits for the end of it.
+    gives way between two of its steps, and one of many small results does between any two, so
+    that nobody waits for the end of either.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[int] = deque()
-        self._owner: int | None = None
+        self._waiting: list[_Asked] = []
+        self._owner: _Asked | None = None
         self._depth = 0
         self._since = 0.0
+        # {reader: (seconds computed, as they counted at that time)}
+        self._used: dict[str, tuple[float, float]] = {}
 
     def __enter__(self) -> None:
-        me = threading.get_ident()
+        me = _me()
         with self._changed:
-            if self._owner == me:
+            if self._is_mine():
                 self._depth += 1
                 return
             self._waiting.append(me)
         self._wait(me)
 
-    def _wait(self, me: int) -> None:
-        """Until the turn comes of a thread that is in the queue."""
+    def _wait(self, me: _Asked) -> None:
+        """Until the turn comes of one who is in the queue."""
         try:
             while not self._taken(me):
                 _leave_if_asked()
@@ -49,59 +68,84 @@ class Turns:
                 self._changed.notify_all()
             raise
 
-    def _taken(self, me: int) -> bool:
-        """Whether this thread's turn came while it waited a moment."""
+    def _taken(self, me: _Asked) -> bool:
+        """Whether this one's turn came within a moment."""
         with self._changed:
-            if not self._may_begin(me):
-                self._changed.wait_for(lambda: self._may_begin(me), POLL_SECONDS)
-            if not self._may_begin(me):
+            if not self._changed.wait_for(lambda: self._may_begin(me), POLL_SECONDS):
                 return False
-            self._waiting.popleft()
+            self._waiting.remove(me)
             self._owner, self._depth, self._since = me, 1, time.monotonic()
             return True
 
-    def _may_begin(self, me: int) -> bool:
-        return self._owner is None and self._waiting[0] == me
+    def _may_begin(self, me: _Asked) -> bool:
+        if self._owner is not None:
+            return False
+        now = time.monotonic()
+        ready = [one for one in self._waiting if one.ready()]
+        return bool(ready) and min(ready, key=lambda one: self._counted(one.reader, now)) is me
+
+    def _counted(self, reader: str, now: float) -> float:
+        """Seconds that a reader has computed, the less the longer ago."""
+        seconds, then = self._used.get(reader, (0.0, now))
+        return float(seconds * 2.0 ** ((then - now) / MEMORY_SECONDS))
 
     def give_way(self) -> None:
         """Pass the turn on if it has lasted long; for the steps of a computation, which call it
         where nothing is half done.
         """
-        if time.monotonic() - self._since > SLICE_SECONDS:
+        if self._is_mine() and time.monotonic() - self._since > SLICE_SECONDS:
             self.pass_on()
 
-    def pass_on(self) -> None:
-        """Let all who wait go first, and come back when the turn does; nothing without a turn.
+    def pass_on(self, ready: Callable[[], bool] = _at_once) -> None:
+        """Let those go first who wait, and come back when the turn does, not before `ready`.
 
-        Raises what Streamlit raises where the reader has clicked on meanwhile.
+        Nothing happens without a turn. Raises what Streamlit raises where the reader has clicked
+        on meanwhile.
         """
-        me = threading.get_ident()
-        with self._changed:
-            if self._owner != me or not self._waiting:
-                return
+        if not self._is_mine():
+            return
         _leave_if_asked()
+        me = _me(ready)
         with self._changed:
-            depth, self._owner = self._depth, None
+            depth = self._depth
             self._waiting.append(me)
-            self._changed.notify_all()
+            self._release()
         self._wait(me)
         self._depth = depth
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
-            if self._owner != threading.get_ident():
+            if not self._is_mine():
                 return  # left while others had been let through
             self._depth -= 1
             if not self._depth:
-                self._owner = None
-                self._changed.notify_all()
+                self._release()
+
+    def _release(self) -> None:
+        assert self._owner is not None
+        now = time.monotonic()
+        counted = {reader: self._counted(reader, now) for reader in self._used}
+        reader = self._owner.reader
+        counted[reader] = counted.get(reader, 0.0) + now - self._since
+        self._used = {r: (seconds, now) for r, seconds in counted.items() if seconds > 1e-3}
+        self._owner = None
+        self._changed.notify_all()
+
+    def _is_mine(self) -> bool:
+        return self._owner is not None and self._owner.thread == threading.get_ident()
 
     @property
     def others(self) -> int:
         """Threads other than this one that compute or wait."""
-        me = threading.get_ident()
         with self._changed:
-            return len({*self._waiting, self._owner} - {me, None})
+            busy = {one.thread for one in [*self._waiting, self._owner] if one is not None}
+            return len(busy - {threading.get_ident()})
+
+
+def _me(ready: Callable[[], bool] = _at_once) -> _Asked:
+    context = get_script_run_ctx(suppress_warning=True)
+    thread = threading.get_ident()
+    return _Asked(thread, f"thread {thread}" if context is None else context.session_id, ready)
 
 
 def _leave_if_asked() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,44 @@ def test_a_long_computation_lets_those_who_wait_go_first_and_ends_once(
     assert max(made.index("short0"), made.index("brief0")) < made.index("long2")
     assert turns.others == 0
     assert len(store.keys()) == 3
+
+
+def test_many_small_results_are_not_behind_every_long_one_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.turns.SLICE_SECONDS", -1.0)
+    turns, steps, ready = Turns(), [], threading.Event()
+    store = ResultStore(tmp_path, turns)
+
+    def long(n: int) -> tuple[dict[str, int], dict]:
+        while not ready.is_set():
+            time.sleep(0.01)
+            steps.append(n)
+            turns.give_way()
+        return {"n": n}, {}
+
+    def small() -> None:
+        for n in range(8):
+            store.compute({"method": f"small {n}"}, lambda: ({"n": 0}, {}))
+
+    readers = []
+    with turns:
+        for n in range(4):
+            parameters, make = {"method": f"long {n}"}, partial(long, n)
+            readers.append(threading.Thread(target=store.compute, args=(parameters, make)))
+            readers[-1].start()
+            _wait_for(turns, n + 1)
+    while len(steps) < 8:
+        pass
+    before = len(steps)
+    small()
+    between = len(steps) - before
+    ready.set()
+    for reader in readers:
+        reader.join(PATIENCE)
+        assert not reader.is_alive()
+    assert between <= 16, "two steps of one of the four before each of the eight"
+    assert set(steps) == {0, 1, 2, 3}, "the four take turns"
 
 
 def test_without_others_or_before_its_time_nobody_gives_way(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +122,38 @@ def kept(content: bytes) -> list[str]:
     return [p.name for f in folders for p in f.rglob("*.pt") if p.read_bytes() == content]
 
 
+@contextmanager
+def frozen_workers() -> Iterator[None]:
+    """Nothing that the page asks for gets on, for as long as one likes to look at it."""
+    found = [
+        int(home.name)
+        for home in Path("/proc").glob("[0-9]*")
+        if b"app.bring.worker" in (home / "cmdline").read_bytes()
+    ]
+    assert found
+    for process in found:
+        os.kill(process, signal.SIGSTOP)
+    yield
+    for process in found:
+        if Path(f"/proc/{process}").exists():
+            os.kill(process, signal.SIGCONT)
+
+
+def stopped_midway(page: Page, runs: Path) -> None:
+    """Accept, and stop before it is written: nothing is left, and it can be tried again."""
+    before = sorted(runs.iterdir())
+    with frozen_workers():
+        page.tab.get_by_role("button", name="Import as run").click()
+        page.tab.get_by_text("Importing: ").wait_for(timeout=60_000)
+        page.tab.get_by_role("button", name="Stop").click()
+        page.tab.get_by_text("Not imported, and nothing was written.").wait_for(timeout=60_000)
+    page.settle()
+    assert "It was stopped." in page.text()
+    assert sorted(runs.iterdir()) == before
+    page.tab.get_by_role("button", name="Try again").click()
+    page.settle()
+
+
 def test_a_trap_is_refused_and_leaves_nothing(page: Page, inbox: Inbox) -> None:
     page.choose("Checkpoint in the inbox", "friend/trap.pt")
     ready(page)
@@ -165,6 +200,8 @@ def test_the_report_is_the_commands_and_the_run_predicts_as_the_original(
     page.type("Name of the run", RUN)
     assert f"There is a run {RUN} already" in page.text()
     page.type("Name of the run", NAME)
+    stopped_midway(page, workspace_folder / "runs")
+    assert page.tab.get_by_role("textbox", name="Name of the run").input_value() == NAME
     page.tab.get_by_role("button", name="Import as run").click()
     page.tab.get_by_text("is now the run").wait_for(timeout=150_000)
     page.settle()
