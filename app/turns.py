@@ -132,7 +132,8 @@ class Turns:
         self._changed.notify_all()
 
     def _is_mine(self) -> bool:
-        return self._owner is not None and self._owner.thread == threading.get_ident()
+        owner = self._owner  # read once: another thread may release it meanwhile
+        return owner is not None and owner.thread == threading.get_ident()
 
     @property
     def others(self) -> int:
