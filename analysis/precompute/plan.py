@@ -47,7 +47,7 @@ TITLES: Mapping[What, str] = {
     What.PREDICTIONS: "Predictions and embeddings of everybody (every page)",
     What.PARTS: "Shares of events, columns, leads, views, words and instances (Patient)",
     What.MAPS: "Maps over scans, ECGs and echo loops (Patient)",
-    What.MISSING: "Predictions with fewer modalities (Modalities)",
+    What.MISSING: "Predictions with fewer and with exchanged modalities (Modalities)",
     What.EMBEDDINGS: "Measures and the picture of the embeddings (Representation)",
 }
 

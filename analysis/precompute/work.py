@@ -28,6 +28,7 @@ from analysis.cohort.cohort import Cohort
 from analysis.cohort.readings import reading_for
 from analysis.explain import pieces
 from analysis.features import encode_batch
+from analysis.imbalance.shuffle import shuffled
 from analysis.missing.combinations import by_combination
 from analysis.missing.predictions import subset_predictions
 from analysis.outlook import class_names
@@ -240,6 +241,7 @@ class Worker:
         found = subset_predictions(run, self.cohort, split, self.store)
         if found.complete.any():
             by_combination(run, self.cohort, split, self.store)
+        shuffled(run, self.cohort, split, self.store)
 
     def _embeddings(self, run: Run, split: str, job: Job) -> None:
         home = self.setting.training.get(job.run)

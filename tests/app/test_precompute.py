@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from analysis.attribution.case import open_case
 from analysis.explain import default_contexts, find_trust, recommended_map
+from analysis.imbalance.shuffle import shuffled
 from analysis.precompute.devices import DeviceError, devices_of
 from analysis.store import ResultStore
 from app.cli import cli
@@ -94,6 +95,7 @@ def test_the_page_and_the_command_find_everything(home: Path, serial: dict[str, 
     people = workspace.population(task, RUNS[0], "internal")
     workspace.representation(people)
     workspace.combinations(task, RUNS[0], "internal")
+    shuffled(workspace.run(RUNS[0]), workspace.cohort("pe"), "internal", workspace.store)
     assert workspace.store.keys() == before
 
 

@@ -147,6 +147,17 @@ def test_rounding_of_frozen_features_does_not_round_gradients(tmp_path: Path) ->
             np.testing.assert_allclose(ours, made.values, atol=1e-4 * made.values.max())
 
 
+def test_a_rounding_of_stored_features_that_fell_the_other_way_is_no_other_scan(
+    tmp_path: Path,
+) -> None:
+    case = case_of(tmp_path, resnet_run(1, frozen=True), noise(1))
+    own = case.encoded["ct"]
+    halves = own.pooled.half().numpy()
+    stored = replace(own, pooled=torch.from_numpy(np.nextafter(halves, np.float16(np.inf))).float())
+    assert 0 < (stored.pooled - own.pooled).abs().max() < 1e-3 * own.pooled.abs().max()
+    assert layer_maps(Case(case.run, case.cohort, 1, {"ct": stored}), "ct", RISK)
+
+
 def test_a_scan_that_is_not_the_one_predicted_from_is_refused(tmp_path: Path) -> None:
     case = case_of(tmp_path, solved(), two_cells())
     stale = replace(case.encoded["ct"], pooled=case.encoded["ct"].pooled + 1)
