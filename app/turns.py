@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,16 @@ SLICE_SECONDS = 1.0
 """A computation that has lasted so long gives way to those who wait, where it can be left."""
 MEMORY_SECONDS = 30.0
 """After so long, what a reader has computed counts half."""
+SWITCH_SECONDS = 0.0005
+
+
+def share_the_interpreter() -> None:
+    """Let whoever computes have the interpreter back sooner; for the process of the app.
+
+    A network leaves it at every operation and then waits until a script that draws a page gives it
+    up: 5 ms by Python's default, for an operation that takes a tenth of that.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def _at_once() -> bool:

@@ -65,17 +65,11 @@ SIZE = {"width": 1280, "height": 900}
 
 def serve(port: int, probe: int) -> None:
     """The app, with a second port that tells what is in memory."""
+    from app.patients import PatientDesk
     from models.network import FusionModel
 
-    alive: weakref.WeakSet[FusionModel] = weakref.WeakSet()
-    make = FusionModel.__init__
-
-    def counted(self: FusionModel, *args: Any, **more: Any) -> None:
-        make(self, *args, **more)
-        alive.add(self)
-
-    FusionModel.__init__ = counted  # type: ignore[method-assign]
-    threading.Thread(target=_answer, args=(probe, alive), daemon=True).start()
+    alive, desks = _watched(FusionModel), _watched(PatientDesk)
+    threading.Thread(target=_answer, args=(probe, alive, desks), daemon=True).start()
     from streamlit.web import bootstrap
 
     options = {
@@ -89,7 +83,20 @@ def serve(port: int, probe: int) -> None:
     bootstrap.run(str(MAIN), False, [], options)
 
 
-def _answer(port: int, alive: weakref.WeakSet[Any]) -> None:
+def _watched(kind: type) -> weakref.WeakSet[Any]:
+    """All objects of a class that are alive."""
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    make = kind.__init__
+
+    def counted(self: Any, *args: Any, **more: Any) -> None:
+        make(self, *args, **more)
+        alive.add(self)
+
+    kind.__init__ = counted
+    return alive
+
+
+def _answer(port: int, alive: weakref.WeakSet[Any], desks: weakref.WeakSet[Any]) -> None:
     from models.encoders.base import weights_hash
 
     with socket.create_server(("127.0.0.1", port)) as server:
@@ -97,10 +104,13 @@ def _answer(port: int, alive: weakref.WeakSet[Any]) -> None:
             asked, _ = server.accept()
             with asked:
                 models = list(alive)
+                cases = [case for desk in list(desks) for case in list(desk._cases.values())]
                 told = {
                     "models": len(models),
                     "different": len({weights_hash(m.state_dict()) for m in models}),
                     "mib": resident_mib(os.getpid()),
+                    "cases": len(cases),
+                    "cases_mib": sum(case.held_bytes for case in cases) / 2**20,
                 }
                 asked.sendall(json.dumps(told).encode())
 
@@ -276,6 +286,7 @@ def _print(seen: Seen, told: dict[str, Any], wrong: list[str], arguments: Any, w
         "models in memory": f"{told['models']} ({told['different']} different)",
         "memory: start, later half, end (MiB)": f"{begun:,.0f}, {half:,.0f}, {told['mib']:,.0f}",
         "memory, MiB a 1,000 clicks, later half": f"{middle:.0f} ({low:.0f} to {high:.0f})",
+        "patients kept at the end": f"{told['cases']}, {told['cases_mib']:,.0f} MiB",
         "load average": f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
     }
     print("| what | measured |\n|---|---|")

@@ -21,6 +21,7 @@ from app.figures.text import markdown
 from app.panels import account, audited, static
 from app.patients import PatientDesk
 from app.projecting import Projector
+from app.turns import share_the_interpreter
 from app.workspace import Workspace, WorkspaceError, warm_up
 from models.checkpoint import RunError
 
@@ -153,6 +154,7 @@ def _open(folder: str) -> Workspace:
 
 @st.cache_resource(show_spinner=False)
 def _warm_up_once() -> threading.Thread:
+    share_the_interpreter()
     thread = threading.Thread(target=_warm_up, name="warm-up", daemon=True)
     thread.start()
     return thread

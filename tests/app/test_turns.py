@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 
 from analysis.store import ResultStore
 from app.panels import progress
-from app.turns import Turns
+from app.turns import SWITCH_SECONDS, Turns, share_the_interpreter
 
 PATIENCE = 10  # seconds
 
@@ -272,3 +273,12 @@ def test_a_reader_who_leaves_in_the_midst_takes_nothing_along(
     assert turns.others == 0
     with turns:
         pass
+
+
+def test_the_interpreter_changes_hands_sooner() -> None:
+    before = sys.getswitchinterval()
+    try:
+        share_the_interpreter()
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+    finally:
+        sys.setswitchinterval(before)
