@@ -50,6 +50,8 @@ STATE = """() => {
   return `${script}; ${stale.length} stale ${words}; ${spins}; ${location.search}`;
 }"""
 ERRORS = "[data-testid=stException], [data-testid=stAlertContentError]"
+BUTTONS = "[data-testid=stButtonGroup] button:visible"
+BOXES = "[data-testid=stSelectbox]:visible input"
 PAGES = ("Overview", "Compare", "Survival", "Patient", "Modalities", "Representation",
          "Retrieval", "Trust")  # fmt: skip
 # How often each thing is done; a page stays open for some clicks, as a reader's would.
@@ -57,6 +59,7 @@ MOVES = {"page": 2, "button": 5, "select": 3, "next": 4}
 BAD_LOG = ("Traceback", "a page failed", "Error:", "MediaFileStorageError")
 # Milliseconds: a machine with other work may be slow, and slow is no error.
 PATIENCE = 300_000
+TRIES = 5
 SIZE = {"width": 1280, "height": 900}
 
 
@@ -192,18 +195,11 @@ async def _move(tab: Any, move: str, where: str, draw: random.Random) -> str:
         if await after.count() and await after.first.is_enabled():
             await after.first.click(timeout=PATIENCE)
             return where
-    if move == "button":
-        found = tab.locator("[data-testid=stButtonGroup] button:visible")
-        n = await found.count()
-        if n:
-            await found.nth(draw.randrange(n)).click(timeout=PATIENCE)
-            return where
+    if move == "button" and await _click_one(tab, BUTTONS, draw):
+        return where
     if move == "select":
-        found = tab.locator("[data-testid=stSelectbox]:visible input")
-        n = await found.count()
-        if n:
-            box = found.nth(draw.randrange(n))
-            await box.click(timeout=PATIENCE)
+        box = await _click_one(tab, BOXES, draw)
+        if box:
             for _ in range(draw.randrange(1, 4)):
                 await box.press("ArrowDown")
             await box.press("Enter")
@@ -213,6 +209,22 @@ async def _move(tab: Any, move: str, where: str, draw: random.Random) -> str:
     path = "/" if page == "Overview" else f"/{page.lower()}"
     await tab.wait_for_url(lambda url: urlsplit(url).path == path, timeout=PATIENCE)
     return page
+
+
+async def _click_one(tab: Any, selector: str, draw: random.Random) -> Any:
+    """One of the elements, clicked; None where there is none.
+
+    Parts of a page that make themselves anew may take it away before it is clicked: then another.
+    """
+    for _ in range(TRIES):
+        found = await tab.query_selector_all(selector)
+        if not found:
+            return None
+        chosen = draw.choice(found)
+        with contextlib.suppress(Exception):
+            await chosen.click(timeout=PATIENCE / TRIES)
+            return chosen
+    raise TimeoutError(f"nothing of '{selector}' can be clicked")
 
 
 async def crowd(address: str, probe: int, process: int, arguments: argparse.Namespace) -> Seen:
