@@ -197,13 +197,11 @@ async def _move(tab: Any, move: str, where: str, draw: random.Random) -> str:
             return where
     if move == "button" and await _click_one(tab, BUTTONS, draw):
         return where
-    if move == "select":
-        box = await _click_one(tab, BOXES, draw)
-        if box:
-            for _ in range(draw.randrange(1, 4)):
-                await box.press("ArrowDown")
-            await box.press("Enter")
-            return where
+    if move == "select" and await _click_one(tab, BOXES, draw):
+        for _ in range(draw.randrange(1, 4)):
+            await tab.keyboard.press("ArrowDown")
+        await tab.keyboard.press("Enter")
+        return where
     page = draw.choice([p for p in PAGES if p != where])
     await tab.get_by_role("link", name=page, exact=True).first.click(timeout=PATIENCE)
     path = "/" if page == "Overview" else f"/{page.lower()}"
@@ -211,19 +209,18 @@ async def _move(tab: Any, move: str, where: str, draw: random.Random) -> str:
     return page
 
 
-async def _click_one(tab: Any, selector: str, draw: random.Random) -> Any:
-    """One of the elements, clicked; None where there is none.
+async def _click_one(tab: Any, selector: str, draw: random.Random) -> bool:
+    """Click one of the elements; whether there is any.
 
     Parts of a page that make themselves anew may take it away before it is clicked: then another.
     """
     for _ in range(TRIES):
         found = await tab.query_selector_all(selector)
         if not found:
-            return None
-        chosen = draw.choice(found)
+            return False
         with contextlib.suppress(Exception):
-            await chosen.click(timeout=PATIENCE / TRIES)
-            return chosen
+            await draw.choice(found).click(timeout=PATIENCE / TRIES)
+            return True
     raise TimeoutError(f"nothing of '{selector}' can be clicked")
 
 
