@@ -62,7 +62,8 @@ class Visit:
 
     look: name of the job that looked into `looked_at`. text: of model.yaml when it is edited by
     hand; beside: the folder of the inbox it was taken from. naming: the run that `importing` is to
-    write. kept: what the form was set to.
+    write. answers: what the controls were set to when it was asked for. kept: what the form was
+    set to.
     """
 
     look: str = ""
@@ -72,6 +73,7 @@ class Visit:
     compared: Compared | None = None
     importing: str = ""
     naming: str = ""
+    answers: dict[str, Any] = field(default_factory=dict)
     imported: Mapping[str, Any] | None = None
     refused: list[str] = field(default_factory=list)
     uploads: int = 0

@@ -11,6 +11,8 @@ from app.panels.bring_source import waiting
 from app.workspace import WorkspaceError
 from models.importing.names import KeyReport
 
+_ANSWERS = ("bring name", "bring titled ", "bring allow ")
+
 
 def accept(desk: Desk, compared: Compared, report: KeyReport, stale: bool) -> None:
     """Ask what has to be asked, then import."""
@@ -39,10 +41,11 @@ def accept(desk: Desk, compared: Compared, report: KeyReport, stale: bool) -> No
         st.session_state.setdefault("bring name", free_name(desk.workspace, compared.source.name))
         name = st.text_input("Name of the run, as in addresses and commands", key="bring name")
     with two:
+        titled = f"bring titled {compared.job}"
+        st.session_state.setdefault(titled, compared.file.title)
         title = st.text_input(
-            "Title, as it is shown", value=compared.file.title, key=f"bring titled {compared.job}",
-            placeholder="The strategy's title, imported",
-        )  # fmt: skip
+            "Title, as it is shown", key=titled, placeholder="The strategy's title, imported"
+        )
     reason = why_not_named(desk.workspace, name)
     if reason:
         st.error(markdown(reason))
@@ -52,6 +55,11 @@ def accept(desk: Desk, compared: Compared, report: KeyReport, stale: bool) -> No
         except (WorkspaceError, OSError) as error:
             st.error(markdown(desk.in_words(str(error))))
             return
+        desk.visit.answers = {
+            str(key): value
+            for key, value in st.session_state.items()
+            if str(key).startswith(_ANSWERS)
+        }
         st.rerun()
     st.caption(
         "It is written whole or not at all. A survival model predicts the cohort's training and "
@@ -99,6 +107,8 @@ def _importing(desk: Desk, compared: Compared) -> None:
             st.error("Nothing is known of this import any more; the Overview says what is here.")
         if st.button("Try again", key="bring again"):
             desk.visit.importing = ""
+            # A control that was not drawn meanwhile has forgotten what it was set to.
+            st.session_state.update(desk.visit.answers)
             st.rerun()
         return
     if desk.visit.imported is None:

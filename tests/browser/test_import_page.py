@@ -200,16 +200,18 @@ def test_the_report_is_the_commands_and_the_run_predicts_as_the_original(
     page.type("Name of the run", RUN)
     assert f"There is a run {RUN} already" in page.text()
     page.type("Name of the run", NAME)
+    page.type("Title, as it is shown", "A friend's own late fusion")
     stopped_midway(page, workspace_folder / "runs")
-    assert page.tab.get_by_role("textbox", name="Name of the run").input_value() == NAME
+    for box, value in (("Name of the run", NAME), ("Title", "A friend's own late fusion")):
+        assert page.tab.get_by_role("textbox", name=box).input_value() == value
     page.tab.get_by_role("button", name="Import as run").click()
     page.tab.get_by_text("is now the run").wait_for(timeout=150_000)
     page.settle()
-    assert f"A friend's late fusion is now the run {NAME}" in page.text()
+    assert f"A friend's own late fusion is now the run {NAME}" in page.text()
     page.tab.get_by_role("link", name="Overview").last.click()
     page.tab.get_by_text("What is here?").wait_for()
     page.settle()
-    assert "A friend's late fusion was trained elsewhere" in page.text()
+    assert "A friend's own late fusion was trained elsewhere" in page.text()
 
     run = load_run(workspace_folder / "runs" / NAME, [workspace_folder / "encoders"])
     assert run.config.imported.source == "friend/best.ckpt"
