@@ -56,8 +56,9 @@ class Turns:
         self._owner: _Asked | None = None
         self._depth = 0
         self._since = 0.0
-        # {reader: (seconds computed, as they counted at that time)}
-        self._used: dict[str, tuple[float, float]] = {}
+        # {reader: seconds computed}, the less the longer ago, as they counted at the last release.
+        self._used: dict[str, float] = {}
+        self._released = 0.0
 
     def __enter__(self) -> None:
         me = _me()
@@ -91,14 +92,9 @@ class Turns:
     def _may_begin(self, me: _Asked) -> bool:
         if self._owner is not None:
             return False
-        now = time.monotonic()
+        # Everybody's seconds fade alike, so their order holds from one release to the next.
         ready = [one for one in self._waiting if one.ready()]
-        return bool(ready) and min(ready, key=lambda one: self._counted(one.reader, now)) is me
-
-    def _counted(self, reader: str, now: float) -> float:
-        """Seconds that a reader has computed, the less the longer ago."""
-        seconds, then = self._used.get(reader, (0.0, now))
-        return float(seconds * 2.0 ** ((then - now) / MEMORY_SECONDS))
+        return bool(ready) and min(ready, key=lambda one: self._used.get(one.reader, 0.0)) is me
 
     def give_way(self) -> None:
         """Pass the turn on if it has lasted long; for the steps of a computation, which call it
@@ -134,12 +130,11 @@ class Turns:
 
     def _release(self) -> None:
         assert self._owner is not None
-        now = time.monotonic()
-        counted = {reader: self._counted(reader, now) for reader in self._used}
-        reader = self._owner.reader
-        counted[reader] = counted.get(reader, 0.0) + now - self._since
-        self._used = {r: (seconds, now) for r, seconds in counted.items() if seconds > 1e-3}
-        self._owner = None
+        now, reader = time.monotonic(), self._owner.reader
+        faded = 2.0 ** ((self._released - now) / MEMORY_SECONDS)
+        self._used = {r: s * faded for r, s in self._used.items() if s * faded > 1e-3}
+        self._used[reader] = self._used.get(reader, 0.0) + now - self._since
+        self._released, self._owner = now, None
         self._changed.notify_all()
 
     def _is_mine(self) -> bool:

@@ -210,7 +210,7 @@ def attribution(
         bar.progress(
             min(done / max(total, 1), 1.0),
             text=f"Leaving parts out and asking the model again: {done:,} of at most {total:,} "
-            "evaluations; ends sooner when two halves agree. Stored for next time.",
+            "evaluations, fewer where two halves agree before. Stored for next time.",
         )
         TURNS.give_way()
 
